@@ -1,0 +1,17 @@
+"""Presets: one file a family, each a table of recipes."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..train.recipe import Recipe
+
+FAMILIES = ("rnnt",)
+
+
+def presets() -> "dict[str, Recipe]":
+    """Every preset of every family, by name."""
+    found: dict[str, Recipe] = {}
+    for family in FAMILIES:
+        found |= importlib.import_module(f".{family}", __name__).PRESETS
+    return found

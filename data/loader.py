@@ -1,0 +1,344 @@
+"""Batches for training and evaluation.
+
+Training reads the plan's batches through grain: threads load ahead, and the whole state of the
+loader is the number of the next step. A batch is a dictionary of arrays, this process's rows:
+
+    samples [B, N] int16, sample_lengths [B], labels [B, U] int32, label_lengths [B], index [B]
+
+N and U depend on the bucket alone, so a bucket is one compilation.
+"""
+
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from .audio import SAMPLE_RATE
+from .augment import AugmentConfig, Augmenter
+from .batching import BatchPlan, PlannedBatch, choose_bounds
+from .corpus import Corpus, is_endless
+from .errors import InputError, Rejected
+from .tokenizer import BLANK, Tokenizer
+from .views import CachedCorpus, epoch_durations
+
+Batch = dict[str, np.ndarray]
+
+# Resampled lengths differ from duration x rate by a few samples; more means a wrong duration.
+_SLACK_SAMPLES = SAMPLE_RATE // 20
+_LABEL_GRAIN = 4
+_ENDLESS_STEPS = 1 << 40
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Corpora and the shapes of batches."""
+
+    train: str = "words"  # corpus specs, see `open_corpus`
+    train_split: str = "train"
+    dev: str = "words"
+    dev_split: str = "dev"
+    batch_seconds: float = 120.0  # audio in a batch over all processes, padding included
+    buckets: int = 4  # static shapes; more where they would pad more than max_padding
+    max_padding: float = 0.15  # share of frames
+    min_seconds: float = 0.1
+    max_seconds: float = 20.0
+    workers: int = 2  # threads that load batches
+    prefetch: int = 4  # batches ready ahead
+    cache_gb: float = 1.0  # decoded recordings kept in memory; an hour takes 0.115
+
+
+class Loader:
+    """An endless iterator over the batches of a plan, from `start_step` on.
+
+    Attributes:
+      plan: the `BatchPlan`; `plan.describe()` says shapes and padding.
+      step: the step of the next batch, which is all the state there is.
+      label_lengths: for each bucket, the static U.
+      quarantine: recordings that could not be used, and why; safe to read at any time.
+    """
+
+    def __init__(
+        self,
+        corpus: Corpus,
+        tokenizer: Tokenizer,
+        config: DataConfig,
+        augment: AugmentConfig | None,
+        *,
+        seed: int,
+        start_step: int,
+        process_index: int,
+        process_count: int,
+        multiple: int,
+    ):
+        if multiple % process_count:
+            raise ValueError(f"multiple {multiple} is no multiple of {process_count} processes")
+        self.corpus, self.tokenizer, self.config = corpus, tokenizer, config
+        self.seed, self.process_index, self.process_count = seed, process_index, process_count
+        self.quarantine: list[Rejected] = []
+        self._bad: set[int] = set()
+        self._lock = threading.Lock()
+        self._batches: Any = None  # grain's iterator; None while it is closed
+        self._endless = is_endless(corpus)
+        self._labels, counts, usable = self._encode_all()
+        durations = epoch_durations(corpus, 0)
+        self.plan = BatchPlan(
+            lru_cache(4)(partial(epoch_durations, corpus)) if self._endless else durations,
+            seed=seed,
+            batch_seconds=config.batch_seconds,
+            buckets=config.buckets,
+            max_padding=config.max_padding,
+            min_seconds=config.min_seconds,
+            max_seconds=config.max_seconds,
+            speeds=augment.speed if augment else (1.0,),
+            multiple=multiple,
+            usable=usable,
+            endless=self._endless,
+        )
+        self.label_lengths = self._static_labels(durations, counts, usable)
+        self._augmenter = Augmenter.create(augment, corpus, seed) if augment else None
+        if not self._endless and config.cache_gb > 0:
+            self.corpus = CachedCorpus(corpus, int(config.cache_gb * 1e9))
+        self.seek(start_step)
+
+    def _encode_all(self) -> tuple[list[np.ndarray] | None, np.ndarray, np.ndarray]:
+        """Labels of all items, their counts, and which can be used.
+
+        An endless corpus keeps no labels, and what it cannot spell today it meets again tomorrow:
+        there, `_row` replaces it.
+        """
+        labels: list[np.ndarray] = []
+        rejected: list[Rejected] = []
+        for i in range(len(self.corpus)):
+            utterance = self.corpus.utterance(i)
+            try:
+                ids = self.tokenizer.encode(utterance.text)
+                reason = "" if ids else "has no text."
+            except InputError as error:
+                ids, reason = [], str(error)
+            labels.append(np.asarray(ids, np.int32))
+            if reason:
+                rejected.append(Rejected(utterance.id, reason))
+        counts = np.asarray([len(ids) for ids in labels])
+        if not counts.any():
+            raise InputError(
+                f"{self.corpus.name}: no text of it can be used "
+                f"(the first: {rejected[0].reason.rstrip('.')})."
+            )
+        if self._endless:
+            return None, counts, np.ones(len(labels), bool)
+        self.quarantine += rejected
+        return labels, counts, counts > 0
+
+    def _static_labels(
+        self, durations: np.ndarray, counts: np.ndarray, usable: np.ndarray
+    ) -> list[int]:
+        """U of each bucket: the longest label that any speed can bring into it, or below it."""
+        fastest = durations * SAMPLE_RATE / max(1.0, *self.plan.speeds)
+        longest = []
+        for bucket in self.plan.buckets:
+            inside = counts[usable & (fastest <= bucket.samples)]
+            # Later epochs of an endless corpus hold texts that are not seen yet.
+            most = int(inside.max(initial=1) * (1.25 if self._endless else 1.0))
+            longest.append(-(-most // _LABEL_GRAIN) * _LABEL_GRAIN)
+        return longest
+
+    def seek(self, step: int) -> None:
+        """Makes `step` the next one; what was loaded ahead is dropped."""
+        import grain
+        from absl import flags
+
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # grain's threads ask absl, which nobody has started
+        self.close()
+        self.step = step
+        steps = grain.MapDataset.range(step, _ENDLESS_STEPS).map(self.load)
+        options = grain.ReadOptions(
+            num_threads=self.config.workers,
+            prefetch_buffer_size=max(self.config.prefetch, self.config.workers),
+        )
+        self._batches = iter(steps.to_iter_dataset(options))
+
+    def close(self) -> None:
+        """Stops the threads; `seek` starts them again."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._batches is None:
+            self.seek(self.step)
+        batch: Batch = next(self._batches)  # pyright: ignore[reportArgumentType]
+        self.step += 1
+        return batch
+
+    def load(self, step: int) -> Batch:
+        """This process's rows of the batch of any step; what `next` returns when it is due.
+
+        A recording that cannot be read is put into quarantine, with one warning, and another item
+        of the same batch takes its row.
+
+        Raises:
+          InputError: when no recording of the batch can be read.
+        """
+        planned = self.plan.batch(step)
+        rows = planned.process_rows(self.process_index, self.process_count)
+        width = self.label_lengths[planned.bucket]
+        batch = {
+            "samples": np.zeros((len(rows), planned.bucket_samples), np.int16),
+            "sample_lengths": np.zeros(len(rows), np.int32),
+            "labels": np.full((len(rows), width), BLANK, np.int32),
+            "label_lengths": np.zeros(len(rows), np.int32),
+            "index": np.zeros(len(rows), np.int32),
+        }
+        for target, row in enumerate(rows):
+            index, samples, labels = self._row(planned, row)
+            batch["samples"][target, : len(samples)] = samples
+            batch["sample_lengths"][target] = len(samples)
+            batch["labels"][target, : len(labels)] = labels
+            batch["label_lengths"][target] = len(labels)
+            batch["index"][target] = index
+        return batch
+
+    def _row(self, planned: PlannedBatch, row: int) -> tuple[int, np.ndarray, np.ndarray]:
+        """(index, samples, labels) of a row, or of the next row of the batch that can be read."""
+        reason = ""
+        for attempt in range(len(planned.indices)):
+            chosen = (row + attempt) % len(planned.indices)
+            index, speed = int(planned.indices[chosen]), float(planned.speeds[chosen])
+            if index in self._bad:
+                continue
+            try:
+                labels = self._encoded(index, self.label_lengths[planned.bucket])
+                samples = self._samples(index, speed, planned)
+            except (InputError, OSError) as error:
+                reason = str(error)
+                self._reject(index, reason)
+                continue
+            return index, samples, labels
+        raise InputError(
+            f"{self.corpus.name}: none of the {len(planned.indices)} recordings of a batch can be "
+            f"read ({reason.rstrip('.') or self.quarantine[-1].reason.rstrip('.')})."
+        )
+
+    def _encoded(self, index: int, room: int) -> np.ndarray:
+        if self._labels is not None:
+            return self._labels[index]
+        labels = np.asarray(self.tokenizer.encode(self.corpus.utterance(index).text), np.int32)
+        if not 0 < len(labels) <= room:
+            raise InputError(f"has {len(labels)} tokens where its length has room for {room}.")
+        return labels
+
+    def _samples(self, index: int, speed: float, planned: PlannedBatch) -> np.ndarray:
+        samples = self.corpus.samples(index)
+        if len(samples) / speed > planned.bucket_samples + _SLACK_SAMPLES:
+            raise _longer_than_stated(self.corpus, index, samples)
+        if self._augmenter:
+            rng = np.random.default_rng((self.seed, planned.epoch, index))
+            samples = self._augmenter(samples, speed, rng)
+        return samples[: planned.bucket_samples]
+
+    def _reject(self, index: int, reason: str) -> None:
+        with self._lock:
+            if index in self._bad:
+                return
+            self._bad.add(index)
+            rejected = Rejected(self.corpus.utterance(index).id, reason)
+            self.quarantine.append(rejected)
+        warnings.warn(f"left out of training: {rejected}", stacklevel=2)
+
+
+def make_loader(
+    corpus: Corpus,
+    tokenizer: Tokenizer,
+    config: DataConfig,
+    augment: AugmentConfig | None = None,
+    *,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    multiple: int = 1,
+) -> Loader:
+    """Training batches, endless, from `start_step` on.
+
+    Args:
+      corpus: what to train on; only durations and texts are read at once.
+      tokenizer: makes the labels.
+      config: shapes of batches, threads, cache.
+      augment: None for clean audio.
+      seed: of order and augmentation; the same seed and step give the same batch, bit for bit.
+      start_step: where to begin: `Loader.step` of the run that is continued.
+      process_index: this host.
+      process_count: number of hosts; each yields its rows of the same plan.
+      multiple: batch sizes over all hosts are multiples of it: the number of devices.
+
+    Raises:
+      InputError: when nothing of the corpus can be used.
+    """
+    return Loader(
+        corpus,
+        tokenizer,
+        config,
+        augment,
+        seed=seed,
+        start_step=start_step,
+        process_index=process_index,
+        process_count=process_count,
+        multiple=multiple,
+    )
+
+
+def evaluation_batches(
+    corpus: Corpus,
+    *,
+    batch_seconds: float = 240.0,
+    buckets: int = 4,
+    multiple: int = 1,
+    quarantine: list[Rejected] | None = None,
+) -> Iterator[Batch]:
+    """Every utterance once, longest first, in a few static shapes: samples, sample_lengths, index.
+
+    Rows that only fill up a batch, and recordings that cannot be read, have index -1 and length 0;
+    the latter are added to `quarantine`. The first batch is the one that needs most memory.
+    """
+    rejected = quarantine if quarantine is not None else []
+    durations = epoch_durations(corpus, 0)
+    lengths = np.ceil(durations * SAMPLE_RATE).astype(np.int64) + _SLACK_SAMPLES
+    bounds = choose_bounds(lengths, buckets)
+    bucket_of = np.searchsorted(bounds, lengths)
+    for bucket in reversed(range(len(bounds))):
+        size = max(int(batch_seconds * SAMPLE_RATE / bounds[bucket]) // multiple, 1) * multiple
+        items = np.flatnonzero(bucket_of == bucket)
+        items = items[np.argsort(-lengths[items], kind="stable")]
+        for start in range(0, len(items), size):
+            batch = {
+                "samples": np.zeros((size, bounds[bucket]), np.int16),
+                "sample_lengths": np.zeros(size, np.int32),
+                "index": np.full(size, -1, np.int32),
+            }
+            for row, index in enumerate(items[start : start + size].tolist()):
+                try:
+                    samples = corpus.samples(index)
+                    if len(samples) > bounds[bucket]:
+                        raise _longer_than_stated(corpus, index, samples)
+                except (InputError, OSError) as error:
+                    rejected.append(Rejected(corpus.utterance(index).id, str(error)))
+                    continue
+                batch["samples"][row, : len(samples)] = samples
+                batch["sample_lengths"][row] = len(samples)
+                batch["index"][row] = index
+            yield batch
+
+
+def _longer_than_stated(corpus: Corpus, index: int, samples: np.ndarray) -> InputError:
+    return InputError(
+        f"lasts {len(samples) / SAMPLE_RATE:.2f} s, longer than its stated duration of "
+        f"{corpus.utterance(index).duration:.2f} s; correct the manifest."
+    )

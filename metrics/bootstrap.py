@@ -1,0 +1,73 @@
+"""Confidence intervals that respect speakers.
+
+Utterances of one speaker go wrong together, so the unit that is resampled is the speaker with all
+his utterances (the block bootstrap of Bisani and Ney, ICASSP 2004). With few speakers a plain
+percentile interval is too narrow: resampling understates the variance by (n - 1) / n and uses a
+normal's tails where a t distribution's belong. The "expanded" percentiles of Hesterberg (2015,
+"What teachers should know about the bootstrap", The American Statistician 69) repair both.
+
+What skewed speakers still cost, by simulation (the test's; nominal 95 %): 4 speakers cover 84 %,
+8 cover 92 %, 20 and more 93 to 95 %.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+_DRAWS_AT_ONCE = 1 << 22  # counts held in memory
+
+
+def speaker_bootstrap(
+    errors: Sequence[float],
+    words: Sequence[float],
+    speakers: Sequence[str],
+    *,
+    draws: int = 2000,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Interval of `sum(errors) / sum(words)` over the population that speakers are drawn from.
+
+    Args:
+      errors, words, speakers: one entry an utterance; '' is an unknown speaker, and each such
+        utterance is taken for a speaker of its own.
+      draws: resamples; the same `seed` gives the same interval.
+      confidence: 0.95 leaves 2.5 % on either side.
+
+    Returns:
+      (low, high) as fractions; (nan, nan) for fewer than two speakers with words, from which no
+      interval over speakers can be had.
+
+    Raises:
+      ValueError: the sequences differ in length.
+    """
+    if not len(errors) == len(words) == len(speakers):
+        raise ValueError(f"{len(errors)} errors, {len(words)} words, {len(speakers)} speakers")
+    names = [speaker or ("", i) for i, speaker in enumerate(speakers)]
+    blocks = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    index = [blocks[name] for name in names]
+    numerator = np.bincount(index, weights=errors) if index else np.zeros(0)
+    denominator = np.bincount(index, weights=words) if index else np.zeros(0)
+    spoken = denominator > 0
+    n = len(blocks)
+    if spoken.sum() < 2:
+        return math.nan, math.nan
+    rng = np.random.default_rng(seed)
+    ratios = []
+    for first in range(0, draws, max(1, _DRAWS_AT_ONCE // n)):
+        size = min(draws - first, max(1, _DRAWS_AT_ONCE // n))
+        counts = rng.multinomial(n, np.full(n, 1 / n), size=size)
+        totals = counts @ denominator
+        # A speaker without words stays in for his insertions; a draw of only such has no ratio.
+        ratios.append((counts @ numerator)[totals > 0] / totals[totals > 0])
+    tail = _expanded_tail((1 - confidence) / 2, n)
+    low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
+    return float(low), float(high)
+
+
+def _expanded_tail(tail: float, n: int) -> float:
+    """The percentile of a bootstrap distribution of n blocks that leaves `tail` outside."""
+    from scipy.special import ndtr, stdtrit  # 0.4 s: only where an interval is asked for
+
+    return float(ndtr(math.sqrt(n / (n - 1)) * stdtrit(n - 1, tail)))

@@ -1,0 +1,1 @@
+"""Flax modules and what runs inside jit: front end, encoders, transducer, decoding."""

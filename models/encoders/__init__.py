@@ -1,0 +1,1 @@
+"""Encoders: features in, one vector a frame out, whole or in chunks."""

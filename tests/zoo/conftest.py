@@ -1,0 +1,94 @@
+"""A model folder of the smallest size, and recordings that it says something about."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+TEXTS = [
+    "turn the light on in the kitchen",
+    "set a timer for ten minutes",
+    "what is the time in london",
+    "play the song again please",
+]
+RATE = 16_000
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory):
+    """Compiled programs go where nothing else is; a cache that is set already is respected."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Random weights, scaled so that the text depends on the sound and ties are far away."""
+    import jax
+    from flax import nnx
+    from parley.data.tokenizer import Tokenizer
+    from parley.models.encoders.lstm import LSTMEncoderConfig
+    from parley.models.frontend import FrontendConfig
+    from parley.models.transducer import PredictionConfig, Transducer, TransducerConfig
+    from parley.train.recipe import Recipe
+    from parley.zoo.cards import new_card
+    from parley.zoo.package import write_model
+    from parley.zoo.presets import facts_of
+
+    tokenizer = Tokenizer.train(TEXTS, vocab_size=40)
+    config = TransducerConfig(
+        vocab_size=tokenizer.vocab_size,
+        frontend=FrontendConfig(bins=16, stack=2),
+        encoder=LSTMEncoderConfig(width=16, layers=2, output=16, reduce_after=1),
+        prediction=PredictionConfig(embedding=8, width=16, layers=1, output=16),
+    )
+    recipe = Recipe(name="tiny", model=config, description="Random weights.")
+    _, params, frozen = nnx.split(Transducer(config, rngs=nnx.Rngs(3)), nnx.Param, ...)
+    params = jax.tree.map(lambda x: 3.0 * x, nnx.to_pure_dict(params))
+    bias = np.array(params["joiner"]["output"]["bias"])
+    bias[0] = 4.0  # blank, else every frame would speak
+    params["joiner"]["output"]["bias"] = bias
+    frozen = nnx.to_pure_dict(frozen)
+    frozen["frontend"]["mean"] = np.full(16, 12.0, np.float32)
+    frozen["frontend"]["std"] = np.full(16, 3.0, np.float32)
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    card = new_card(facts_of(recipe, status="trained"))
+    write_model(folder, recipe, params, frozen, tokenizer, card)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def model(tiny_folder: Path):
+    from parley import zoo
+
+    return zoo.load(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def sound() -> Callable[[float, int], np.ndarray]:
+    """`sound(seconds, seed)`: int16 chords that change five times a second."""
+
+    def make(seconds: float, seed: int = 0) -> np.ndarray:
+        rng = np.random.default_rng(seed)
+        t = np.arange(round(seconds * RATE)) / RATE
+        out = np.zeros(len(t))
+        for i in range(0, len(t), RATE // 5):
+            piece = slice(i, i + RATE // 5)
+            for hz in rng.uniform(100, 4000, size=4):
+                out[piece] += rng.uniform(0, 5000) * np.sin(2 * np.pi * hz * t[piece])
+        return (out + rng.normal(0, 30, len(t))).astype(np.int16)
+
+    return make
+
+
+@pytest.fixture
+def recordings(tmp_path: Path, sound: Callable[[float, int], np.ndarray]) -> Path:
+    """A folder: three good recordings, an empty one, and a text that calls itself audio."""
+    for i, seconds in enumerate([0.7, 2.4, 1.3]):
+        soundfile.write(tmp_path / f"good{i}.wav", sound(seconds, i), RATE)
+    (tmp_path / "empty.wav").touch()
+    (tmp_path / "text.wav").write_text("this is not audio\n" * 100)
+    return tmp_path

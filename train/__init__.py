@@ -1,0 +1,1 @@
+"""Training: losses, recipe, loop, sharding, checkpoints."""

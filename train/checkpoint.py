@@ -1,0 +1,148 @@
+"""Checkpoints of the whole training state: asynchronous, checked, never half-believed.
+
+Orbax writes them in the background and renames a folder only when it is complete. What Orbax
+cannot see is a file that was cut short afterwards: a missing chunk reads as zeros. So a fingerprint
+of the state travels with it and is recomputed when it is read; a checkpoint that fails is set aside
+and the one before it is used.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from ..data.errors import InputError
+
+
+@jax.jit
+def fingerprint(tree: Any) -> jax.Array:
+    """A uint32 that changes with any bit of any leaf, and does not depend on the sharding."""
+    total = jnp.uint32(2166136261)
+    for leaf in jax.tree.leaves(tree):
+        bits = leaf.astype(jnp.uint32) if leaf.dtype.itemsize != 4 else _bits(leaf)
+        # Odd weights are invertible modulo 2^32: no single changed word can cancel.
+        weights = 2 * jnp.arange(bits.size, dtype=jnp.uint32) + 1
+        total = total * jnp.uint32(16777619) + jnp.sum(bits.reshape(-1) * weights)
+    return total
+
+
+def _bits(x: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(x, jnp.uint32)
+
+
+@contextlib.contextmanager
+def lock_run(run_dir: Path) -> Iterator[None]:
+    """Holds a run folder for one process; the lock ends with the process, however it ends.
+
+    Raises InputError if another run holds it.
+    """
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with open(run_dir / "lock", "a+") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{run_dir} is in use by another run: give this one its own --run-dir, "
+                f"or wait until that one ends."
+            ) from None
+        yield
+
+
+def require_space(folder: Path, needed: int) -> None:
+    """Raises InputError before a run starts if its checkpoints cannot fit on the disk."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise InputError(
+            f"{folder} has {free / 2**20:.0f} MiB free and the checkpoints of this run need "
+            f"{needed / 2**20:.0f} MiB: free some space or choose another --run-dir."
+        )
+
+
+class Checkpoints:
+    """Numbered checkpoints under one folder; `state` is any pytree of arrays."""
+
+    def __init__(self, folder: Path, *, keep: int = 3):
+        self.folder = folder
+        self.manager = ocp.CheckpointManager(
+            folder.absolute(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=keep, enable_async_checkpointing=True, create=True
+            ),
+        )
+
+    def save(self, step: int, state: Any) -> None:
+        """Starts writing `state` and returns; waits only for the write before this one.
+
+        Raises InputError when the disk is full; checkpoints written before stay usable.
+        """
+        tree = {"state": state, "fingerprint": fingerprint(state)}
+        with self._clear_disk_errors():
+            self.manager.save(step, args=ocp.args.StandardSave(tree), force=True)
+
+    def wait(self) -> None:
+        with self._clear_disk_errors():
+            self.manager.wait_until_finished()
+
+    def close(self) -> None:
+        self.wait()
+        self.manager.close()
+
+    def steps(self) -> list[int]:
+        return sorted(self.manager.all_steps())
+
+    def restore(self, template: Any) -> tuple[int, Any, list[str]]:
+        """The newest checkpoint that is whole, in the shapes and shardings of `template`.
+
+        Returns (step, state, notes): a note for each damaged checkpoint that was passed over and
+        moved to `damaged-<step>`. Raises InputError if none can be read.
+        """
+        notes: list[str] = []
+        expected = {"state": template, "fingerprint": jax.ShapeDtypeStruct((), jnp.uint32)}
+        for step in reversed(self.steps()):
+            try:
+                tree = self.manager.restore(step, args=ocp.args.StandardRestore(expected))
+                if int(fingerprint(tree["state"])) == int(tree["fingerprint"]):
+                    return step, tree["state"], notes
+                reason = "its contents changed since they were written"
+            except Exception as error:  # whatever a damaged file makes the reader raise
+                reason = str(error).strip().split("\n")[0][:160]
+            notes.append(f"checkpoint {step} in {self.folder} is damaged and set aside: {reason}")
+            aside = self.folder / f"damaged-{step}"
+            shutil.rmtree(aside, ignore_errors=True)
+            (self.folder / str(step)).rename(aside)
+            self.manager.reload()
+        raise InputError(
+            f"{self.folder} holds no usable checkpoint: start again without --resume."
+            + "".join(f" ({note})" for note in notes)
+        )
+
+    @contextlib.contextmanager
+    def _clear_disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if _disk_full(error):
+                raise InputError(
+                    f"the disk that holds {self.folder} is full, so this checkpoint was not "
+                    f"written; free some space and run again with --resume "
+                    f"(last good checkpoint: {self.steps()[-1] if self.steps() else 'none'})."
+                ) from error
+            raise
+
+
+def _disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if os.strerror(errno.ENOSPC).lower() in str(error).lower():
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,270 @@
+"""The training loop: a recipe and a folder in, averaged weights out.
+
+    result = train(recipe, Path("runs/mine"))
+
+The loop holds no secrets from a checkpoint: the state, the batch plan and all randomness are
+functions of the recipe and the step, so a run that was killed and resumed ends with the parameters
+of one that was not, bit for bit.
+"""
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from ..data.corpus import Corpus, open_corpus
+from ..data.errors import InputError
+from ..data.loader import make_loader
+from ..data.tokenizer import Tokenizer
+from .checkpoint import Checkpoints, lock_run, require_space
+from .optimizer import make_optimizer
+from .progress import RunLog
+from .recipe import Recipe, recipe_from_dict, recipe_to_dict
+from .sharding import make_mesh, put_batch
+from .start import Start, initial_state
+from .step import TrainState, make_train_step
+from .validation import Validation
+
+NONFINITE_LIMIT = 5
+"""Steps in a row with a non-finite gradient that end a run."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    recipe: Recipe
+    graphdef: Any
+    params: Any
+    """Averaged weights (EMA), nested dicts of arrays."""
+    frozen: Any
+    tokenizer: Tokenizer
+    steps: int
+    wer: float | None
+    """Of the development set, at the end."""
+    seconds: float
+    audio_seconds: float
+    """Audio seen, padding not counted, by this process's call."""
+
+
+def train(
+    recipe: Recipe,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    start: Start | None = None,
+    corpus: Corpus | None = None,
+    dev: Corpus | None = None,
+) -> TrainResult:
+    """Trains `recipe` in `run_dir`; `start` gives the weights of `recipe.init_from`.
+
+    Raises InputError if the folder holds another run or is in use, if the data cannot be used, if
+    the loss stays non-finite, or if the run was told to stop (its checkpoint is written first).
+    """
+    with lock_run(run_dir):
+        return _train(recipe, run_dir, resume, start, corpus, dev)
+
+
+def _train(
+    recipe: Recipe,
+    run_dir: Path,
+    resume: bool,
+    start: Start | None,
+    corpus: Corpus | None,
+    dev: Corpus | None,
+) -> TrainResult:
+    _claim(recipe, run_dir, resume)
+    corpus = corpus or open_corpus(recipe.data.train, recipe.data.train_split)
+    dev = dev or open_corpus(recipe.data.dev, recipe.data.dev_split)
+    tokenizer = _tokenizer(recipe, run_dir, corpus, start)
+    recipe = dataclasses.replace(
+        recipe, model=dataclasses.replace(recipe.model, vocab_size=tokenizer.vocab_size)
+    )
+    mesh = make_mesh(recipe.mesh)
+    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
+    graphdef, state, places = initial_state(recipe, mesh, optimizer, corpus, start)
+    checkpoints = Checkpoints(run_dir / "checkpoints", keep=recipe.checkpoints_kept)
+    if not resume:
+        bytes_of_state = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+        require_space(run_dir, bytes_of_state * (recipe.checkpoints_kept + 1))
+
+    first = 0
+    notes: list[str] = []
+    if resume and checkpoints.steps():
+        template = jax.tree.map(
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, places
+        )
+        first, state, notes = checkpoints.restore(template)
+
+    whole = NamedSharding(mesh, P())
+    train_step = jax.jit(
+        make_train_step(graphdef, recipe, optimizer),
+        donate_argnums=0,
+        out_shardings=(places, whole),
+    )
+    loader = make_loader(
+        corpus,
+        tokenizer,
+        recipe.data,
+        recipe.augment,
+        seed=recipe.seed,
+        start_step=first,
+        multiple=mesh.shape["data"] * mesh.shape["fsdp"] * recipe.optimizer.accumulate,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+    validation = Validation(graphdef, recipe, dev, tokenizer, mesh)
+    with RunLog(run_dir, recipe.steps, first) as log, _stop_signal() as stopped:
+        for note in notes:
+            log.say(note)
+        log.say(
+            f"{corpus.name}: {len(corpus):,} utterances, {loader.plan.describe()}; "
+            f"{mesh.size} devices; {recipe.steps:,} steps"
+            + (f", resumed at {first:,}" if first else "")
+        )
+        began = time.monotonic()
+        state, audio = _run(
+            recipe, train_step, state, loader, first, mesh, checkpoints, validation, log, stopped
+        )
+        wer = validation(state.ema, state.frozen)
+        log.record(recipe.steps, {"dev/wer": wer})
+        checkpoints.close()
+        return TrainResult(
+            recipe=recipe,
+            graphdef=graphdef,
+            params=jax.device_get(state.ema),
+            frozen=jax.device_get(state.frozen),
+            tokenizer=tokenizer,
+            steps=recipe.steps,
+            wer=wer,
+            seconds=time.monotonic() - began,
+            audio_seconds=audio,
+        )
+
+
+def _run(
+    recipe: Recipe,
+    train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
+    state: TrainState,
+    loader: Any,
+    first: int,
+    mesh: Mesh,
+    checkpoints: Checkpoints,
+    validation: Validation,
+    log: RunLog,
+    stopped: threading.Event,
+) -> tuple[TrainState, float]:
+    """Steps `first` to the end. Metrics of step n-1 are fetched while step n runs."""
+    total_audio = window_audio = 0.0
+    window_began = time.monotonic()
+    bad = 0
+    pending: tuple[int, dict[str, jax.Array]] | None = None
+    batches: Iterator[Mapping[str, np.ndarray]] = iter(loader)
+
+    def settle(step: int, metrics: dict[str, jax.Array]) -> None:
+        nonlocal window_audio, window_began, bad
+        finite = bool(metrics["finite"])
+        bad = 0 if finite else bad + 1
+        if not finite:
+            log.say(f"step {step}: the gradient is not finite, so its update was skipped")
+        if bad == NONFINITE_LIMIT:
+            raise InputError(
+                f"training stopped at step {step}: {bad} gradients in a row were not finite; "
+                f"the parameters are those of step {step - bad}. Lower --optimizer.peak-lr or "
+                f"look at the batches' audio."
+            )
+        if step % recipe.log_every == 0 or step == recipe.steps:
+            values = {k: float(v) for k, v in metrics.items() if k != "finite"}
+            now = time.monotonic()
+            values["audio_seconds_per_second"] = window_audio / max(now - window_began, 1e-9)
+            window_audio, window_began = 0.0, now
+            log.record(step, values)
+
+    for step in range(first + 1, recipe.steps + 1):
+        batch = next(batches)
+        seconds = float(batch["sample_lengths"].sum()) / recipe.model.frontend.sample_rate
+        seconds *= jax.process_count()
+        state, metrics = train_step(state, put_batch(batch, mesh))
+        total_audio += seconds
+        window_audio += seconds
+        if pending is not None:
+            settle(*pending)
+        pending = (step, metrics)
+        last = step == recipe.steps
+        if last or step % recipe.checkpoint_every == 0 or stopped.is_set():
+            settle(*pending)
+            pending = None
+            checkpoints.save(step, state)
+        if stopped.is_set() and not last:
+            checkpoints.wait()
+            raise InputError(
+                f"training was told to stop; step {step} is saved: go on with --resume."
+            )
+        if not last and step % recipe.eval_every == 0:
+            log.record(step, {"dev/wer": validation(state.ema, state.frozen)})
+            window_audio, window_began = 0.0, time.monotonic()
+    return state, total_audio
+
+
+def _claim(recipe: Recipe, run_dir: Path, resume: bool) -> None:
+    """Writes recipe.json, or holds a resumed run to the one that is there."""
+    path = run_dir / "recipe.json"
+    if resume and path.exists():
+        try:
+            before = recipe_from_dict(json.loads(path.read_text())["recipe"])
+        except (ValueError, KeyError) as error:
+            raise InputError(f"{path} is not a recipe of this version: {error}") from None
+        if before != recipe:
+            a, b = recipe_to_dict(before), recipe_to_dict(recipe)
+            changed = ", ".join(sorted(k for k in a if a[k] != b[k]))
+            raise InputError(
+                f"{run_dir} was trained with another recipe (it differs in: {changed}); resume "
+                f"with the same options, or choose another --run-dir."
+            )
+        return
+    if (run_dir / "checkpoints").exists() and not resume:
+        raise InputError(
+            f"{run_dir} already holds a run: continue it with --resume, or choose another "
+            f"--run-dir."
+        )
+    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    facts = {"recipe": recipe_to_dict(recipe), "packages": {p: version(p) for p in packages}}
+    path.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _tokenizer(recipe: Recipe, run_dir: Path, corpus: Corpus, start: Start | None) -> Tokenizer:
+    path = run_dir / "tokenizer.model"
+    if path.exists():
+        return Tokenizer.load(path)
+    if start is not None:
+        tokenizer = start.tokenizer
+    else:
+        texts = (corpus.utterance(i).text for i in range(len(corpus)))
+        tokenizer = Tokenizer.train(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.kind)
+    tokenizer.save(path)
+    return tokenizer
+
+
+@contextmanager
+def _stop_signal() -> Iterator[threading.Event]:
+    """SIGTERM (a pre-empted machine) and Ctrl-C set an event; the loop saves and ends."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+    before = {s: signal.signal(s, lambda *_: event.set()) for s in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

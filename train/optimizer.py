@@ -1,0 +1,41 @@
+"""AdamW with warm-up, hold and decay; clipping; a guard against non-finite gradients."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from .recipe import OptimizerConfig
+
+
+def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """Linear warm-up, then the peak for `hold_fraction` of the rest, then a cosine decay."""
+    warmup = min(config.warmup_steps, max(1, steps // 4))
+    hold = int((steps - warmup) * config.hold_fraction)
+    decay = max(1, steps - warmup - hold)
+    return optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, config.peak_lr, warmup),
+            optax.constant_schedule(config.peak_lr),
+            optax.cosine_decay_schedule(config.peak_lr, decay, config.final_lr_fraction),
+        ],
+        [warmup, warmup + hold],
+    )
+
+
+def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
+    """Weight decay acts on matrices only: biases and norms have no scale to keep small."""
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        optax.adamw(
+            learning_rate(config, steps),
+            b2=config.beta2,
+            weight_decay=config.weight_decay,
+            mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+        ),
+    )
+
+
+def ema_update(average: optax.Params, params: optax.Params, step: jax.Array, decay: float):
+    """Exponential moving average whose decay warms up, so that early steps do not linger."""
+    rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda a, p: a + (1.0 - rate) * (p - a), average, params)

@@ -1,0 +1,91 @@
+"""What a run says of itself: a progress bar, JSON lines, TensorBoard."""
+
+import json
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from tensorboardX import SummaryWriter
+
+
+class RunLog:
+    """Writes every record to `metrics.jsonl` and TensorBoard, and the newest to the bar.
+
+    On a terminal the bar is live; elsewhere a line is printed every `line_seconds`.
+    """
+
+    def __init__(self, run_dir: Path, steps: int, start: int, *, line_seconds: float = 20.0):
+        self.console = Console(stderr=True)
+        self.steps = steps
+        self.line_seconds = line_seconds
+        self.last_line = time.monotonic()
+        self.began = time.monotonic()
+        self.start = start
+        self.fields: dict[str, Any] = {"loss": "-", "wer": "-", "speed": "-"}
+        self.records = open(run_dir / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115
+        self.tensorboard = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}  WER {task.fields[wer]}  {task.fields[speed]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=steps, completed=start, **self.fields)
+
+    def __enter__(self) -> "RunLog":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.stop()
+        self.records.close()
+        self.tensorboard.close()
+
+    def record(self, step: int, values: dict[str, float]) -> None:
+        self.records.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self.tensorboard.add_scalar(name, value, step)
+        if "loss" in values:
+            self.fields["loss"] = f"{values['loss']:.3f}"
+        if "dev/wer" in values:
+            self.fields["wer"] = f"{100 * values['dev/wer']:.1f} %"
+        if "audio_seconds_per_second" in values:
+            self.fields["speed"] = f"{values['audio_seconds_per_second']:,.0f} s/s"
+        self.bar.update(self.task, completed=step, **self.fields)
+        now = time.monotonic()
+        due = now - self.last_line > self.line_seconds or "dev/wer" in values
+        if self.bar.disable and due:
+            self.last_line = now
+            left = (now - self.began) / max(1, step - self.start) * (self.steps - step)
+            self.say(
+                f"step {step}/{self.steps}  loss {self.fields['loss']}  WER {self.fields['wer']}"
+                f"  {self.fields['speed']}  left {left / 60:.1f} min"
+            )
+
+    def say(self, text: str) -> None:
+        """One line for the person who watches, above the bar."""
+        if self.bar.disable:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self.console.print(text, markup=False, highlight=False)

@@ -1,0 +1,143 @@
+"""A recipe: everything that decides what a training run does, in frozen dataclasses.
+
+A preset is a `Recipe` value in `configs/`; the command line overrides any field by its path
+(`--optimizer.peak-lr 3e-4`). A run writes its resolved recipe beside its checkpoints, and
+`recipe_from_dict(recipe_to_dict(r)) == r`.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from ..data.augment import AugmentConfig
+from ..data.errors import InputError
+from ..data.loader import DataConfig
+from ..data.tokenizer import TokenizerConfig
+from ..models.transducer import TransducerConfig
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    fastemit: float = 0.005
+    """FastEmit's lambda (Yu et al. 2020): the gradient of label arcs is scaled by 1 + lambda."""
+    ctc_weight: float = 0.3
+    """Weight of the auxiliary CTC loss on the encoder's output; 0 leaves the head out."""
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW under a linear warm-up, a plateau and a cosine decay."""
+
+    peak_lr: float = 2e-3
+    warmup_steps: int = 500
+    hold_fraction: float = 0.3
+    """Share of the steps after the warm-up that stay at the peak."""
+    final_lr_fraction: float = 0.02
+    weight_decay: float = 1e-2
+    clip_norm: float = 5.0
+    beta2: float = 0.98
+    accumulate: int = 1
+    """Microbatches a step: the batch is cut in so many parts and their gradients averaged."""
+    ema: float = 0.999
+    """Decay of the averaged weights, which evaluation and the shipped model use."""
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Sizes of the device mesh's axes; -1 takes what the others leave."""
+
+    data: int = -1
+    fsdp: int = 1
+    model: int = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    model: TransducerConfig
+    description: str = ""
+    tokenizer: TokenizerConfig = field(default_factory=TokenizerConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    init_from: str = ""
+    """Zoo name or model folder whose weights, tokeniser and feature statistics start the run."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrix work; parameters, lattice, softmax and statistics stay float32."""
+    steps: int = 2_000
+    seed: int = 0
+    log_every: int = 10
+    eval_every: int = 500
+    eval_utterances: int = 128
+    checkpoint_every: int = 500
+    checkpoints_kept: int = 3
+
+
+def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
+    """Plain JSON types; tuples become lists."""
+    return dataclasses.asdict(recipe)
+
+
+def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
+    """The recipe that `recipe_to_dict` wrote.
+
+    Raises InputError for an unknown field, a missing one or a value of the wrong type.
+    """
+    return _build(Recipe, values, "recipe")
+
+
+def _build(cls: type[T], values: Any, path: str) -> T:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path} should be a table of fields, not {values!r}.")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
+    unknown = sorted(set(values) - set(fields))
+    if unknown:
+        raise InputError(f"{path} has no field {unknown[0]!r}; it has {', '.join(sorted(fields))}.")
+    built = {name: _value(hints[name], v, f"{path}.{name}") for name, v in values.items()}
+    missing = [
+        name
+        for name, f in fields.items()
+        if name not in built
+        and f.default is dataclasses.MISSING
+        and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise InputError(f"{path} lacks the field {missing[0]!r}.")
+    return cls(**built)
+
+
+def _value(hint: Any, value: Any, path: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, path)
+    if origin in (typing.Union, types.UnionType):
+        for option in arguments:
+            if option is type(None):
+                if value is None:
+                    return None
+                continue
+            try:
+                return _value(option, value, path)
+            except InputError:
+                continue
+    elif origin is Literal:
+        if value in arguments:
+            return value
+    elif origin is tuple and isinstance(value, list | tuple):
+        if arguments[-1] is Ellipsis:
+            return tuple(_value(arguments[0], v, path) for v in value)
+        if len(arguments) == len(value):
+            return tuple(_value(a, v, path) for a, v in zip(arguments, value, strict=True))
+    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(hint, type) and type(value) is hint:
+        return value
+    raise InputError(f"{path} cannot be {value!r}.")

@@ -1,0 +1,104 @@
+"""The state that a run begins with: fresh or from other weights, born on its devices."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+
+from ..data.corpus import Corpus
+from ..data.errors import InputError
+from ..data.tokenizer import Tokenizer
+from ..models.frontend import FrontendConfig, log_mel
+from .recipe import Recipe
+from .sharding import shardings
+from .step import TrainState, build_model, merge_model, split_model
+
+STATISTICS_UTTERANCES = 256
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights, feature statistics and tokeniser that a run begins from."""
+
+    params: Any
+    frozen: Any
+    tokenizer: Tokenizer
+
+
+def initial_state(
+    recipe: Recipe,
+    mesh: Mesh,
+    optimizer: optax.GradientTransformation,
+    corpus: Corpus,
+    start: Start | None,
+) -> tuple[Any, TrainState, Any]:
+    """(graph definition, state on the mesh, its shardings).
+
+    Shapes come first, shardings from the shapes, and the arrays are made where they will live: no
+    device ever holds the whole of a large model. Raises InputError if `start` does not fit.
+    """
+    graphdef = None
+
+    def fresh() -> tuple[Any, Any]:
+        nonlocal graphdef
+        graphdef, params, frozen = split_model(build_model(recipe))
+        return params, frozen
+
+    def state_of(params: Any, frozen: Any) -> TrainState:
+        # A copy of its own: the step donates its input, and one buffer cannot be given twice.
+        average = jax.tree.map(jnp.copy, params)
+        return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), frozen)
+
+    shapes = jax.eval_shape(lambda: state_of(*fresh()))
+    places = shardings(shapes, mesh)
+    if start is not None:
+        _check(start, shapes)
+        state = jax.jit(state_of, out_shardings=places)(start.params, start.frozen)
+        return graphdef, state, places
+    state = jax.jit(lambda: state_of(*fresh()), out_shardings=places)()
+    model = merge_model(graphdef, state.params, state.frozen)
+    mean, std = feature_statistics(corpus, recipe.model.frontend)
+    model.frontend.mean[...] = mean
+    model.frontend.std[...] = std
+    frozen = split_model(model)[2]
+    return graphdef, state._replace(frozen=jax.device_put(frozen, places.frozen)), places
+
+
+def _check(start: Start, shapes: TrainState) -> None:
+    def by_path(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {jax.tree_util.keystr(k): tuple(v.shape) for k, v in leaves}
+
+    have, need = by_path(start.params), by_path(shapes.params)
+    if have != need:
+        odd = sorted(k for k in have.keys() | need.keys() if have.get(k) != need.get(k))[0]
+        raise InputError(
+            f"the weights of --init-from do not fit this recipe's model: {odd} is "
+            f"{have.get(odd, 'absent')} there and {need.get(odd, 'absent')} here."
+        )
+
+
+def feature_statistics(corpus: Corpus, config: FrontendConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every log-mel bin [bins] over utterances spread evenly."""
+    count = min(len(corpus), STATISTICS_UTTERANCES)
+    features = jax.jit(partial(log_mel, config=config))
+    hop = round(config.hop_s * config.sample_rate)
+    frames, total, squares = 0, 0.0, 0.0
+    for index in np.linspace(0, len(corpus) - 1, count).astype(int):
+        samples = corpus.samples(int(index))
+        whole = len(samples) // hop
+        # Padded to whole 4 s, so that few shapes are compiled.
+        block = 4 * config.sample_rate
+        padded = np.pad(samples, (0, -len(samples) % block))
+        x = np.asarray(features(padded[None])[0, :whole], np.float64)
+        frames, total, squares = frames + whole, total + x.sum(0), squares + (x**2).sum(0)
+    if not frames:
+        raise InputError(f"{corpus.name} has no audio to measure features on.")
+    mean = np.asarray(total / frames)
+    variance = np.maximum(np.asarray(squares / frames) - mean**2, 1e-4)
+    return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)

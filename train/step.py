@@ -1,0 +1,173 @@
+"""One training step as a pure function, and the state that it maps to the next."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from ..data.augment import spec_augment
+from ..models.frontend import FrontendConfig
+from ..models.transducer import Transducer
+from .losses import transducer_loss
+from .optimizer import ema_update, learning_rate
+from .recipe import Recipe
+
+Batch = Mapping[str, jax.Array]
+
+
+class TrainState(NamedTuple):
+    """All that a run is between two steps. Randomness is a function of (seed, step)."""
+
+    step: jax.Array
+    params: Any
+    ema: Any
+    optimizer: optax.OptState
+    frozen: Any
+    """Variables that are not trained: the statistics of the features."""
+
+
+def build_model(recipe: Recipe) -> Transducer:
+    dtype = jnp.bfloat16 if recipe.precision == "bfloat16" else jnp.float32
+    return Transducer(recipe.model, rngs=nnx.Rngs(recipe.seed), dtype=dtype)
+
+
+def split_model(model: Transducer) -> tuple[Any, Any, Any]:
+    """(graph definition, trained parameters, frozen variables) of a model."""
+    graphdef, params, frozen = nnx.split(model, nnx.Param, ...)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(frozen)
+
+
+def merge_model(graphdef: Any, params: Any, frozen: Any) -> Transducer:
+    return nnx.merge(graphdef, params, frozen)
+
+
+def append_tail(
+    samples: jax.Array, lengths: jax.Array, config: FrontendConfig
+) -> tuple[jax.Array, jax.Array]:
+    """[B, N] and lengths [B] with `config.tail` samples of silence after each row's end.
+
+    Returns:
+      `([B, N + tail], lengths [B])`; a row of no samples stays empty.
+    """
+    within = jnp.arange(samples.shape[1])[None, :] < lengths[:, None]
+    samples = jnp.where(within, samples, jnp.zeros_like(samples))
+    samples = jnp.pad(samples, ((0, 0), (0, config.tail)))
+    return samples, jnp.where(lengths > 0, lengths + config.tail, 0)
+
+
+def losses(
+    model: Transducer, batch: Batch, key: jax.Array, recipe: Recipe
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean loss of a batch of utterances, and its parts.
+
+    batch: samples int16 [B, N], sample_lengths [B], labels [B, U], label_lengths [B].
+    """
+    mask_key, dropout_key = jax.random.split(key)
+    frontend = recipe.model.frontend
+    x, lengths = model.features(*append_tail(batch["samples"], batch["sample_lengths"], frontend))
+    x = spec_augment(
+        mask_key, jax.lax.stop_gradient(x), lengths, recipe.augment, bins=frontend.bins
+    )
+    encoded, lengths = model.encode(x, lengths, key=dropout_key)
+    labels, label_lengths = batch["labels"], batch["label_lengths"]
+    transducer = transducer_loss(
+        encoded,
+        model.predict(labels),
+        model.joint,
+        labels,
+        lengths,
+        label_lengths,
+        fastemit=recipe.loss.fastemit,
+    ).mean()
+    parts = {"transducer": transducer}
+    total = transducer
+    if recipe.loss.ctc_weight:
+        ctc = ctc_loss(model.ctc_logits(encoded), labels, lengths, label_lengths).mean()
+        parts["ctc"] = ctc
+        total = total + recipe.loss.ctc_weight * ctc
+    return total, {"loss": total, **parts}
+
+
+def ctc_loss(
+    logits: jax.Array, labels: jax.Array, lengths: jax.Array, label_lengths: jax.Array
+) -> jax.Array:
+    """CTC of each row [B]; 0 where the row has no alignment (too few frames for its labels)."""
+    steps, units = jnp.arange(logits.shape[1]), jnp.arange(labels.shape[1])
+    inside = units[None, :] < label_lengths[:, None]
+    repeats = jnp.sum((labels[:, 1:] == labels[:, :-1]) & inside[:, 1:], axis=1)
+    possible = lengths >= label_lengths + repeats
+    loss = optax.ctc_loss(
+        logits.astype(jnp.float32),
+        (steps[None, :] >= lengths[:, None]).astype(jnp.float32),
+        labels,
+        (~inside).astype(jnp.float32),
+    )
+    return jnp.where(possible, loss, 0.0)
+
+
+def make_train_step(
+    graphdef: Any, recipe: Recipe, optimizer: optax.GradientTransformation
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """A step that skips its update where the gradient is not finite, and says so."""
+    schedule = learning_rate(recipe.optimizer, recipe.steps)
+    parts = recipe.optimizer.accumulate
+
+    def loss_of(params: Any, frozen: Any, batch: Batch, key: jax.Array):
+        return losses(merge_model(graphdef, params, frozen), batch, key, recipe)
+
+    def gradients(state: TrainState, batch: Batch, key: jax.Array):
+        value_and_grad = jax.grad(loss_of, has_aux=True)
+        if parts == 1:
+            return value_and_grad(state.params, state.frozen, batch, key)
+        # Every part takes rows from every device, so that no rows move between devices.
+        cut = {
+            k: v.reshape(v.shape[0] // parts, parts, *v.shape[1:]).swapaxes(0, 1)
+            for k, v in batch.items()
+        }
+
+        def add(total: Any, part: Any):
+            index, rows = part
+            result = value_and_grad(
+                state.params, state.frozen, rows, jax.random.fold_in(key, index)
+            )
+            return jax.tree.map(lambda t, r: t + r / parts, total, result), None
+
+        shapes = jax.eval_shape(
+            value_and_grad, state.params, state.frozen, {k: v[0] for k, v in cut.items()}, key
+        )
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        return jax.lax.scan(add, zeros, (jnp.arange(parts), cut))[0]
+
+    def train_step(state: TrainState, batch: Batch):
+        key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
+        grads, metrics = gradients(state, batch, key)
+        norm = optax.global_norm(grads)
+        finite = jnp.isfinite(norm)
+        updates, moments = optimizer.update(grads, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = ema_update(state.ema, params, state.step, recipe.optimizer.ema)
+
+        def keep(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
+
+        metrics = {
+            **metrics,
+            "gradient_norm": norm,
+            "learning_rate": schedule(state.step),
+            "finite": finite,
+        }
+        return (
+            TrainState(
+                state.step + 1,
+                keep(params, state.params),
+                keep(ema, state.ema),
+                keep(moments, state.optimizer),
+                state.frozen,
+            ),
+            metrics,
+        )
+
+    return train_step

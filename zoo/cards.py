@@ -1,0 +1,326 @@
+"""Model cards: Markdown under Hugging Face metadata, kept in step with what was measured.
+
+The metadata hold the results as `EvalResult`s (the hub's `model-index`), each with the command, the
+data, the date and the device that gave it. The text between two `parley:` marks is generated from
+the metadata and replaced when a result is added; whatever a person wrote outside them stays.
+
+Reading needs YAML alone, for `parley list`; writing goes through huggingface_hub, which checks.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..data.errors import InputError
+from .files import replace_file
+
+CARD = "README.md"
+TASK = "automatic-speech-recognition"
+_FRONT = re.compile(r"\A---\s*\n(.*?\n)---\s*\n?(.*)\Z", re.DOTALL)
+_MARKS = "<!-- parley:{0} (generated) -->", "<!-- /parley:{0} -->"
+
+
+@dataclass(frozen=True)
+class Training:
+    """How the weights came about."""
+
+    command: str
+    data: str
+    date: str
+    device: str
+    steps: int
+    seconds: float
+    audio_hours: float
+    """Audio seen, repetitions included."""
+    init_from: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a card states of a model; all of it but `training` also holds for a bare preset."""
+
+    name: str
+    family: str
+    description: str
+    parameters: int
+    vocab_size: int
+    streaming: bool
+    step_ms: float
+    """Milliseconds of audio that a step of the encoder takes: the grain of its answers."""
+    status: str = "untrained"
+    license: str = "apache-2.0"
+    language: str = "en"
+    training: Training | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One word error rate and where it is from; percents and counts."""
+
+    data: str
+    """The corpus's spec, as `--data` takes it."""
+    split: str
+    name: str
+    """The corpus in words."""
+    wer: float
+    low: float | None
+    """Lower end of the 95 % interval over speakers; None where there is no such interval."""
+    high: float | None
+    substitutions: int
+    deletions: int
+    insertions: int
+    words: int
+    utterances: int
+    speakers: int
+    command: str
+    date: str
+    device: str
+    groups: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """column -> value -> {wer, low, high, words, speakers}."""
+
+    @property
+    def condition(self) -> tuple[str, str]:
+        """What a newer measurement must share to take this one's place."""
+        return self.data, self.split
+
+
+@dataclass(frozen=True)
+class Card:
+    facts: Facts
+    results: tuple[Measurement, ...] = ()
+    text: str = ""
+    """The Markdown below the metadata."""
+    other: Mapping[str, Any] = field(default_factory=dict)
+    """Metadata of other people's making, kept as they are."""
+
+    def with_result(self, result: Measurement) -> "Card":
+        """With `result` in the place of an older one of the same data."""
+        kept = tuple(r for r in self.results if r.condition != result.condition)
+        return replace(self, results=(*kept, result))
+
+
+def new_card(facts: Facts, *, notes: str = "") -> Card:
+    """A card with the sections that a person should go on writing."""
+    text = f"""# {facts.name}
+
+{facts.description}
+
+{_block("facts", "")}
+
+## Use
+
+```sh
+parley transcribe {facts.name} recording.wav
+```
+
+```python
+from parley import zoo
+print(zoo.load("{facts.name}").transcribe("recording.wav"))
+```
+
+## Results
+
+{_block("results", "")}
+
+## Intended use and limits
+
+{notes or "Not yet written."}
+"""
+    return Card(facts, text=text)
+
+
+def read_card(path: Path) -> Card:
+    """Raises InputError where the file is missing or its metadata cannot be understood."""
+    try:
+        found = _FRONT.match(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: a model folder needs its card.") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text: save it again.") from None
+    if not found:
+        raise InputError(f"{path} does not begin with metadata between two lines of ---.")
+    try:
+        # The C loader, where there is one, reads a card with many results ten times as fast.
+        metadata = yaml.load(found[1], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return _from_metadata(metadata, found[2])
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f" at line {where.line + 2}" if where else ""
+        raise InputError(f"{path}: the metadata are not valid YAML{line}.") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path}: the metadata are not those of a parley card ({type(error).__name__}: {error})"
+        ) from None
+
+
+def write_card(path: Path, card: Card) -> None:
+    """Writes the card whole or not at all, its generated text brought up to date."""
+    replace_file(path, render(card))
+
+
+def update_card(path: Path, result: Measurement) -> Card:
+    """Adds a measurement to the card at `path`, and returns the card."""
+    card = read_card(path).with_result(result)
+    write_card(path, card)
+    return read_card(path)
+
+
+def render(card: Card) -> str:
+    """The file's content."""
+    from huggingface_hub import EvalResult, ModelCardData
+
+    facts = asdict(card.facts)
+    shown = {key: facts.pop(key) for key in ("license", "language", "status")}
+    results = [EvalResult(**_eval_result(result)) for result in card.results]
+    other = {key: value for key, value in card.other.items() if key != "tags"}
+    data = ModelCardData(
+        **{**other, **shown},
+        library_name="parley",
+        pipeline_tag=TASK,
+        tags=list(dict.fromkeys([*card.other.get("tags", ()), TASK, "jax", "transducer"])),
+        metrics=["wer"] if results else None,
+        model_name=card.facts.name,
+        eval_results=results or None,
+        parley={key: value for key, value in facts.items() if value is not None},
+    )
+    if not results:
+        data.pop("model_name")
+    return f"---\n{data.to_yaml()}\n---\n\n{body(card)}"
+
+
+def body(card: Card) -> str:
+    """The Markdown below the metadata, its generated blocks brought up to date."""
+    text = _replaced(card.text, "facts", _facts_text(card.facts))
+    text = _replaced(text, "results", _results_text(card.results))
+    return f"{text.strip()}\n"
+
+
+def _from_metadata(metadata: dict[str, Any], text: str) -> Card:
+    metadata = dict(metadata)
+    own = metadata.pop("parley")
+    training = own.pop("training", None)
+    facts = Facts(
+        **own,
+        **{key: metadata.pop(key) for key in ("license", "language", "status")},
+        training=Training(**training) if training else None,
+    )
+    if facts.status not in ("trained", "untrained"):
+        raise ValueError(f"status {facts.status!r} is neither trained nor untrained")
+    index = metadata.pop("model-index", [])
+    results = tuple(
+        _measurement(entry["dataset"], metric)
+        for model in index
+        for entry in model["results"]
+        for metric in entry["metrics"]
+        if metric["type"] == "wer"
+    )
+    for key in ("library_name", "pipeline_tag", "metrics"):
+        metadata.pop(key, None)
+    return Card(facts, results, text, metadata)
+
+
+def _eval_result(result: Measurement) -> dict[str, Any]:
+    """Fields of an `EvalResult`. The hub groups by dataset type, config and split: these differ
+    for any two conditions."""
+    arguments = {k: v for k, v in asdict(result).items() if v is not None and v != {}}
+    for key in ("name", "split", "wer"):
+        del arguments[key]
+    source, _, query = result.data.partition("?")
+    return {
+        "task_type": TASK,
+        "task_name": "Speech recognition",
+        "dataset_type": source,
+        "dataset_name": result.name,
+        "dataset_config": query or None,
+        "dataset_split": result.split or None,
+        "metric_type": "wer",
+        "metric_name": "WER (%)",
+        "metric_value": result.wer,
+        "metric_args": arguments,
+    }
+
+
+def _measurement(dataset: Mapping[str, Any], metric: Mapping[str, Any]) -> Measurement:
+    return Measurement(
+        **{"low": None, "high": None, **metric["args"]},
+        name=dataset["name"],
+        split=dataset.get("split", ""),
+        wer=float(metric["value"]),
+    )
+
+
+def _facts_text(facts: Facts) -> str:
+    rows = [
+        ("status", facts.status),
+        ("parameters", f"{facts.parameters:,}"),
+        ("tokens", f"{facts.vocab_size:,}, blank included"),
+        ("streaming", f"yes, in steps of {facts.step_ms:g} ms" if facts.streaming else "no"),
+        ("language", facts.language),
+        ("licence", facts.license),
+    ]
+    if training := facts.training:
+        rows += [
+            ("trained on", f"{training.data}, {training.audio_hours:,.1f} h of audio seen"),
+            ("training", f"{training.steps:,} steps in {training.seconds / 60:,.1f} min"),
+            ("device, date", f"{training.device}, {training.date}"),
+            ("command", f"`{training.command}`"),
+        ]
+        if training.init_from:
+            rows.append(("begun from", training.init_from))
+    return _table(("what", ""), rows)
+
+
+def _results_text(results: Sequence[Measurement]) -> str:
+    if not results:
+        return "Nothing has been measured yet."
+    rows = [
+        (
+            f"{r.name}, {r.split}" if r.split else r.name,
+            percent(r.wer, r.low, r.high),
+            f"{r.substitutions} / {r.deletions} / {r.insertions}",
+            f"{r.words:,} of {r.speakers} speakers",
+        )
+        for r in results
+    ]
+    parts = [
+        _table(("data", "WER (95 % interval over speakers)", "sub / del / ins", "words"), rows)
+    ]
+    for r in results:
+        for column, values in r.groups.items():
+            group_rows = [
+                (value, percent(g["wer"], g.get("low"), g.get("high")), f"{g['words']:,}")
+                for value, g in values.items()
+            ]
+            parts.append(f"{r.name}, by {column}:")
+            parts.append(_table((column, "WER", "words"), group_rows))
+    measured = [f"- {r.name}: `{r.command}`, {r.date}, {r.device}" for r in results]
+    return "\n\n".join([*parts, "Measured by:\n\n" + "\n".join(measured)])
+
+
+def percent(wer: float, low: float | None, high: float | None) -> str:
+    """`5.31 % (4.20 to 6.55)`; the arguments are percents."""
+    interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
+    return f"{wer:.2f} %{interval}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    # A bar inside a cell would end it.
+    lines = [head, ["---"] * len(head), *([c.replace("|", "\\|") for c in row] for row in rows)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _block(name: str, content: str) -> str:
+    first, last = (mark.format(name) for mark in _MARKS)
+    return f"{first}\n{content}\n{last}"
+
+
+def _replaced(text: str, name: str, content: str) -> str:
+    """`text` with the generated block `name` renewed; at the end where somebody took it out."""
+    first, last = (re.escape(mark.format(name)) for mark in _MARKS)
+    block = _block(name, content)
+    new, count = re.subn(f"{first}.*?{last}", lambda _: block, text, count=1, flags=re.DOTALL)
+    return new if count else f"{text.rstrip()}\n\n{block}\n"

@@ -1,0 +1,110 @@
+"""The command line: `parley list`, `show`, `transcribe`, `evaluate`, `train`.
+
+A command is a function of its arguments that returns the exit status; its module is imported when
+it is called for, so that `parley list` answers before JAX could have been imported. What a user
+did wrong is one sentence on stderr and status 2, never a traceback.
+"""
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ..data.errors import InputError
+
+
+class Command(NamedTuple):
+    module: str
+    function: str
+    summary: str
+
+
+COMMANDS = {
+    "list": Command("commands_lookup", "list_command", "the models that there are"),
+    "show": Command("commands_lookup", "show_command", "a model's card"),
+    "transcribe": Command("commands_transcribe", "transcribe_command", "recordings to text"),
+    "evaluate": Command("commands_evaluate", "evaluate_command", "word error rate on a corpus"),
+    "train": Command("commands_train", "train_command", "train a preset"),
+}
+_EXAMPLES = """examples:
+  parley list --streaming --max-params 2e6
+  parley transcribe rnnt-tiny recording.wav
+  parley evaluate rnnt-tiny --data assistant --split test --by accent
+  parley train rnnt-tiny --run-dir runs/mine --optimizer.peak-lr 2e-3
+"""
+# What a path that the user gave can make the system say.
+_USERS_ERRNO = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status: 0, 2 for a user's mistake, 130 on Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        return status
+    except InputError as error:
+        return _fail(str(error))
+    except BrokenPipeError:
+        # The reader has seen enough (`parley list | head`). Python would complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in _USERS_ERRNO:
+            raise
+        what = (error.strerror or str(error)).lower()
+        where = f"{error.filename}: " if error.filename else ""
+        advice = "free some space and run the command again" if _full(error) else "check the path"
+        return _fail(f"{where}{what}; {advice}.")
+    except KeyboardInterrupt:
+        print("parley: interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # --help, or arguments that do not parse
+        return stop.code if isinstance(stop.code, int) else 2
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage(), end="")
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version", "version"):
+        from importlib.metadata import version
+
+        print(f"parley {version('parley-asr')}")
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        from .registry import unknown_name
+
+        raise unknown_name(name, list(COMMANDS), "command", "parley --help")
+    command = COMMANDS[name]
+    module = importlib.import_module(f".{command.module}", __package__)
+    function: Callable[[list[str]], int] = getattr(module, command.function)
+    return function(rest)
+
+
+def usage() -> str:
+    lines = "\n".join(f"  {name:<11} {command.summary}" for name, command in COMMANDS.items())
+    return (
+        "usage: parley COMMAND ...\n\nStreaming speech recognition: look models up, run them, "
+        f"train them.\n\ncommands:\n{lines}\n\n{_EXAMPLES}\n"
+        "Each command explains itself: parley COMMAND --help\n"
+    )
+
+
+def _fail(sentence: str) -> int:
+    print(f"parley: error: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""`parley train`."""
+
+import datetime
+import shlex
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from .arguments import parse
+from .cards import CARD, Card, Facts, Training, new_card, read_card
+from .console import remark
+from .registry import folder_of, unknown_name
+from .runtime import configure_devices
+
+if TYPE_CHECKING:
+    from ..train.loop import TrainResult
+    from ..train.recipe import Recipe
+    from ..train.start import Start
+
+_USAGE = """usage: parley train PRESET [--run-dir DIR] [--resume] [any recipe field by its path]
+
+Trains a preset and writes the model's folder. A run that was stopped goes on with --resume and the
+same options; it ends with the parameters that an unbroken run would have.
+
+examples:
+  parley train rnnt-tiny
+  parley train rnnt-tiny --run-dir runs/mine --steps 4000 --optimizer.peak-lr 2e-3
+  parley train rnnt-tiny --data.train "my.jsonl?split=train" --data.dev "my.jsonl?split=dev"
+  parley train rnnt-tiny --resume
+
+presets: {presets}
+
+All fields of a preset's recipe and their values: parley train PRESET --help
+"""
+
+
+def train_command(argv: list[str]) -> int:
+    # Before anything imports JAX.
+    configure_devices()
+    from ..configs import presets
+
+    known = presets()
+    if not argv or argv[0].startswith("-"):
+        wants_help = bool({"-h", "--help"} & set(argv))
+        text = _USAGE.format(presets=", ".join(known))
+        print(text, file=sys.stdout if wants_help else sys.stderr)
+        return 0 if wants_help else 2
+    name, *rest = argv
+    if name not in known:
+        raise unknown_name(name, list(known), "preset", "parley train --help")
+    recipe, run_dir, resume = override(known[name], rest)
+
+    import jax
+
+    from ..train.loop import train
+    from .runtime import use_compilation_cache
+
+    use_compilation_cache()
+    start = start_from(recipe.init_from) if recipe.init_from else None
+    result = train(recipe, run_dir, resume=resume, start=start)
+    folder = run_dir / "model"
+    if jax.process_index() != 0:  # of several machines, one writes
+        return 0
+    command = shlex.join(["parley", "train", *(word for word in argv if word != "--resume")])
+    export(folder, result, command)
+    remark(f"the model is in {folder}; try: parley transcribe {folder} recording.wav")
+    print(folder)
+    return 0
+
+
+def override(preset: "Recipe", argv: list[str]) -> tuple["Recipe", Path, bool]:
+    """(recipe with the fields that the command line overrides, run folder, resume)."""
+    from ..train.recipe import Recipe
+
+    @dataclass(frozen=True)
+    class TrainArguments:
+        """Trains the preset; each option below is a field of its recipe, by its path."""
+
+        recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+        run_dir: Path
+        """Holds checkpoints, metrics, TensorBoard files and, at the end, the folder model."""
+        resume: bool = False
+        """Go on from the newest checkpoint of the run folder."""
+
+    default = TrainArguments(preset, Path("runs") / preset.name)
+    given = parse(TrainArguments, argv, f"parley train {preset.name}", default=default)
+    return given.recipe, given.run_dir, given.resume
+
+
+def start_from(name_or_path: str) -> "Start":
+    """Weights, statistics and tokeniser of another model. Raises InputError as `zoo.load`."""
+    from ..train.start import Start
+    from .package import read_model
+
+    package = read_model(folder_of(name_or_path))
+    return Start(package.params, package.frozen, package.tokenizer)
+
+
+def export(folder: Path, result: "TrainResult", command: str) -> None:
+    """Writes the model folder of a finished run; what a person wrote into its card stays."""
+    from .package import write_model
+
+    card = trained_card(result, command)
+    if (folder / CARD).exists():
+        before = read_card(folder / CARD)
+        # Not its results: the weights are new.
+        facts = replace(card.facts, license=before.facts.license)
+        card = Card(facts, text=before.text, other=before.other)
+    write_model(
+        folder,
+        result.recipe,
+        result.params,
+        result.frozen,
+        result.tokenizer,
+        card,
+    )
+
+
+def trained_card(result: "TrainResult", command: str) -> Card:
+    from .presets import facts_of
+    from .runtime import device_name
+
+    recipe = result.recipe
+    training = Training(
+        command=command,
+        data=recipe.data.train,
+        date=datetime.date.today().isoformat(),
+        device=device_name(),
+        steps=result.steps,
+        seconds=round(result.seconds, 1),
+        audio_hours=round(result.audio_seconds / 3600, 2),
+        init_from=recipe.init_from,
+    )
+    more: dict[str, Any] = {"status": "trained", "training": training}
+    facts: Facts = facts_of(recipe, **more)
+    return new_card(facts)

@@ -1,0 +1,169 @@
+"""Word error rates on a corpus, with what is needed to believe them.
+
+evaluation = evaluate(zoo.load("rnnt-tiny"), open_corpus("assistant", "test"))
+print(evaluation.score)
+evaluation.by("accent")
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..data.corpus import Corpus
+from ..data.errors import InputError, Rejected
+from ..data.text import normalize
+from ..metrics.bootstrap import speaker_bootstrap
+from ..metrics.wer import WordErrors, total_errors, word_errors
+from .transcriber import Transcriber
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One utterance; the texts are normalised."""
+
+    id: str
+    speaker: str
+    reference: str
+    hypothesis: str
+    errors: WordErrors
+    duration: float
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a JSON line."""
+        return {
+            "id": self.id,
+            "speaker": self.speaker,
+            "duration": round(self.duration, 3),
+            "reference": self.reference,
+            "hypothesis": self.hypothesis,
+            **asdict(self.errors),
+            "errors": self.errors.total,
+            "metadata": self.metadata,
+        }
+
+
+@dataclass(frozen=True)
+class Score:
+    """Word errors of a set of utterances; `low` and `high` as fractions, nan without interval."""
+
+    errors: WordErrors
+    low: float
+    high: float
+    utterances: int
+    speakers: int
+
+    @property
+    def wer(self) -> float:
+        return self.errors.wer
+
+    def as_dict(self) -> dict[str, Any]:
+        """Percents, rounded to what can be meant; no interval as None."""
+        low, high = ((None if math.isnan(x) else round(100 * x, 2)) for x in (self.low, self.high))
+        return {
+            "wer": round(100 * self.wer, 2),
+            "low": low,
+            "high": high,
+            **asdict(self.errors),
+            "utterances": self.utterances,
+            "speakers": self.speakers,
+        }
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    utterances: list[Scored]
+    quarantine: list[Rejected]
+    """Recordings and manifest rows that could not be used, and why."""
+    audio_seconds: float
+    seconds: float
+    """What it took, compilation included."""
+
+    @property
+    def score(self) -> Score:
+        return score(self.utterances)
+
+    def by(self, column: str) -> dict[str, Score]:
+        """Scores of each value of a metadata column (or of `speaker`).
+
+        Raises InputError where no utterance has the column.
+        """
+        groups: dict[str, list[Scored]] = defaultdict(list)
+        for utterance in self.utterances:
+            value = utterance.speaker if column == "speaker" else utterance.metadata.get(column)
+            if value not in (None, ""):
+                groups[str(value)].append(utterance)
+        if not groups:
+            known = {"speaker"}.union(*(u.metadata for u in self.utterances))
+            raise InputError(
+                f"the corpus has no column {column!r}: it has {', '.join(sorted(known))}."
+            )
+        return {value: score(groups[value]) for value in sorted(groups)}
+
+    def examples(self, count: int) -> list[Scored]:
+        """Utterances spread evenly over the corpus: chosen by nobody."""
+        if not self.utterances or count < 1:
+            return []
+        at = np.linspace(0, len(self.utterances) - 1, min(count, len(self.utterances)))
+        return [self.utterances[i] for i in at.astype(int)]
+
+
+def score(utterances: Sequence[Scored]) -> Score:
+    """Adds up errors and draws the interval over speakers."""
+    errors = [u.errors for u in utterances]
+    speakers = [u.speaker for u in utterances]
+    low, high = speaker_bootstrap([e.total for e in errors], [e.words for e in errors], speakers)
+    known = len({s for s in speakers if s}) + speakers.count("")
+    return Score(total_errors(errors), low, high, len(utterances), known)
+
+
+def evaluate(
+    model: Transcriber, corpus: Corpus, *, on_audio: Callable[[float], None] | None = None
+) -> Evaluation:
+    """Transcribes a corpus and scores it against its texts, both sides normalised.
+
+    `on_audio(seconds)` is told of progress. Raises InputError for a corpus without words.
+    """
+    began = perf_counter()
+    quarantine: list[Rejected] = list(getattr(corpus, "quarantine", ()))
+    indices: list[int] = []
+
+    def audio() -> Iterator[np.ndarray]:
+        for index in range(len(corpus)):
+            try:
+                samples = corpus.samples(index)
+            except InputError as error:
+                quarantine.append(Rejected(corpus.utterance(index).id, str(error)))
+                continue
+            indices.append(index)
+            yield samples
+
+    scored: dict[int, Scored] = {}
+    for position, result in model.transcribe_each(audio(), on_audio=on_audio):
+        utterance = corpus.utterance(indices[position])
+        if isinstance(result, Rejected):
+            quarantine.append(Rejected(utterance.id, result.reason))
+            continue
+        reference, hypothesis = normalize(utterance.text), normalize(result.text)
+        scored[indices[position]] = Scored(
+            utterance.id,
+            utterance.speaker,
+            reference,
+            hypothesis,
+            word_errors(reference, hypothesis),
+            result.duration,
+            utterance.metadata,
+        )
+    utterances = [scored[index] for index in sorted(scored)]
+    if not any(u.errors.words for u in utterances):
+        raise InputError(
+            f"{corpus.name} has no words to compare with: evaluate needs recordings with text."
+        )
+    return Evaluation(
+        utterances, quarantine, sum(u.duration for u in utterances), perf_counter() - began
+    )

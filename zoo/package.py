@@ -1,0 +1,132 @@
+"""A model folder: recipe.json, weights.safetensors, tokenizer.model, README.md (the card)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+from flax import nnx
+
+from ..data.errors import InputError
+from ..data.tokenizer import Tokenizer
+from ..models.transducer import Transducer
+from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
+from .cards import CARD, Card, write_card
+from .files import replacing_folder
+from .weights import load_weights, save_weights
+
+RECIPE, WEIGHTS, TOKENIZER = "recipe.json", "weights.safetensors", "tokenizer.model"
+
+
+@dataclass(frozen=True)
+class ModelPackage:
+    """A model as read from its folder; `params` and `frozen` are nested dicts of arrays."""
+
+    folder: Path
+    recipe: Recipe
+    graphdef: Any
+    params: Any
+    """Trained parameters."""
+    frozen: Any
+    """Variables that are not trained: the statistics of the features."""
+    tokenizer: Tokenizer
+
+    def model(self) -> Transducer:
+        return nnx.merge(self.graphdef, self.params, self.frozen)
+
+
+def write_model(
+    folder: Path,
+    recipe: Recipe,
+    params: Mapping[Any, Any],
+    frozen: Mapping[Any, Any],
+    tokenizer: Tokenizer,
+    card: Card,
+    *,
+    storage: Literal["float16", "float32"] = "float16",
+) -> None:
+    """Writes a model folder whole, in place of one that may be there.
+
+    Raises:
+      ValueError: weights that are not finite, or a tokenizer that does not fit the recipe.
+    """
+    if tokenizer.vocab_size != recipe.model.vocab_size:
+        raise ValueError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the model {recipe.model.vocab_size}"
+        )
+    with replacing_folder(folder) as fresh:
+        (fresh / RECIPE).write_text(json.dumps(recipe_to_dict(recipe), indent=1) + "\n")
+        save_weights(fresh / WEIGHTS, merge_trees(params, frozen), storage=storage)
+        tokenizer.save(fresh / TOKENIZER)
+        write_card(fresh / CARD, card)
+
+
+def read_model(folder: Path) -> ModelPackage:
+    """Reads and checks a model folder; the card is not needed.
+
+    Raises:
+      InputError: a file is missing or damaged, or the files do not belong together.
+    """
+    folder = Path(folder)
+    recipe = read_recipe(folder)
+    tokenizer = Tokenizer.load(folder / TOKENIZER)
+    if tokenizer.vocab_size != recipe.model.vocab_size:
+        raise InputError(
+            f"{folder / TOKENIZER} has {tokenizer.vocab_size} tokens and {RECIPE} says "
+            f"{recipe.model.vocab_size}: they belong to different models."
+        )
+    graphdef, params, frozen = abstract_model(recipe)
+    weights = load_weights(folder / WEIGHTS, merge_trees(params, frozen))
+    return ModelPackage(
+        folder=folder,
+        recipe=recipe,
+        graphdef=graphdef,
+        params=_part(weights, params),
+        frozen=_part(weights, frozen),
+        tokenizer=tokenizer,
+    )
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Raises InputError where recipe.json is missing, damaged or of another version."""
+    path = Path(folder) / RECIPE
+    try:
+        return recipe_from_dict(json.loads(path.read_text()))
+    except FileNotFoundError:
+        raise InputError(f"{folder} is no model folder: it has no {RECIPE}.") from None
+    except ValueError as error:  # broken JSON and InputError alike
+        raise InputError(f"{path} is damaged or of another version ({error})") from None
+
+
+def abstract_model(recipe: Recipe) -> tuple[Any, Any, Any]:
+    """(graph definition, parameters, frozen variables) as shapes; nothing is computed.
+
+    Inference runs in float32 whatever training's precision: a stream must give the text that the
+    whole file gives.
+    """
+    model = nnx.eval_shape(lambda: Transducer(recipe.model, rngs=nnx.Rngs(0)))
+    graphdef, params, frozen = nnx.split(model, nnx.Param, ...)
+    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(frozen)
+
+
+def parameter_count(params: Any) -> int:
+    """Number of trained parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def merge_trees(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Nested dicts with the leaves of both; they share none."""
+    merged = dict(a)
+    for key, value in b.items():
+        merged[key] = merge_trees(merged[key], value) if key in merged else value
+    return merged
+
+
+def _part(tree: Mapping[Any, Any], template: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The leaves of `tree` that `template` has."""
+    return {
+        key: _part(tree[key], value) if isinstance(value, Mapping) else tree[key]
+        for key, value in template.items()
+    }

@@ -1,0 +1,54 @@
+"""What presets are, as data: `parley list` must not build a model to count its parameters.
+
+python -m parley.zoo.presets      # after a change in configs/: writes zoo/presets.json anew
+"""
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from .cards import Facts
+from .files import replace_file
+from .registry import PRESETS_FILE
+
+if TYPE_CHECKING:
+    from ..train.recipe import Recipe
+
+
+def facts_of(recipe: "Recipe", **more: object) -> Facts:
+    """Counts parameters from shapes alone; `more` are further fields of `Facts`."""
+    from flax import nnx
+
+    from .package import abstract_model, parameter_count
+
+    graphdef, params, frozen = abstract_model(recipe)
+    model = nnx.merge(graphdef, params, frozen)
+    values = {
+        "name": recipe.name,
+        "family": "rnnt",
+        "description": recipe.description,
+        "parameters": parameter_count(params),
+        "vocab_size": recipe.model.vocab_size,
+        "streaming": model.encoder.lookahead is not None,
+        "step_ms": round(1000 * model.frame_s, 3),
+    }
+    return Facts(**{**values, **more})
+
+
+def measure_presets() -> dict[str, Facts]:
+    """Facts of every preset, from the recipes in configs/."""
+    from ..configs import presets
+
+    return {name: facts_of(recipe) for name, recipe in sorted(presets().items())}
+
+
+def write_presets() -> None:
+    table = {name: asdict(facts) for name, facts in measure_presets().items()}
+    for facts in table.values():
+        del facts["training"]
+    replace_file(PRESETS_FILE, json.dumps(table, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    write_presets()
+    print(f"wrote {PRESETS_FILE}")

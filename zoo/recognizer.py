@@ -1,0 +1,137 @@
+"""The compiled side of inference: samples in, tokens out, whole or as a stream.
+
+Front end, encoder and decoder are one jitted program, compiled once for each shape. The shapes are
+few: batches come from `packing.pack`, streams advance by `STREAM_BLOCKS` steps.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from ..data.audio import SAMPLE_RATE, resample, to_int16
+from ..data.errors import InputError
+from ..data.tokenizer import Tokenizer
+from ..models.decoding import DecoderState, Hypotheses, greedy, init_decoder
+from ..models.transducer import StreamState
+from .package import ModelPackage
+from .runtime import use_compilation_cache
+from .transcript import Token
+
+STREAM_BLOCKS = (64, 8, 1)
+"""Encoder steps that a stream takes at once, largest first: each is a program of its own."""
+
+
+class State(NamedTuple):
+    """All that a stream carries from one step to the next."""
+
+    encoder: StreamState
+    decoder: DecoderState
+
+
+class Recognizer:
+    """A model's parameters on the device, and the programs that run it.
+
+    Attributes:
+      samples_per_step: samples that an encoder step takes.
+      frame_s: the same in seconds.
+      tail: samples of silence to append to a recording, so that the last word is finished.
+    """
+
+    def __init__(self, package: ModelPackage):
+        use_compilation_cache()
+        self.tokenizer: Tokenizer = package.tokenizer
+        self._graphdef = package.graphdef
+        self._variables = jax.device_put((package.params, package.frozen))
+        model = package.model()
+        self.samples_per_step = model.samples_per_step
+        self.frame_s = model.frame_s
+        self.tail = package.recipe.model.frontend.tail
+
+    def recognize(self, samples: np.ndarray, lengths: np.ndarray) -> list[list[Token]]:
+        """Tokens of each row of int16 samples [B, N], of which `lengths` [B] count."""
+        return _rows(_recognize(self._graphdef, self._variables, samples, lengths))
+
+    def start_stream(self) -> State:
+        """The state of one stream before its first sample."""
+        return _start(self._graphdef, self._variables)
+
+    def step(self, samples: np.ndarray, state: State) -> tuple[list[Token], State]:
+        """Tokens that the next samples give; their number is one of STREAM_BLOCKS steps."""
+        hypotheses, state = _step(self._graphdef, self._variables, samples[None], state)
+        return _rows(hypotheses)[0], state
+
+
+# Matmuls keep float32's precision on every device (GPUs and TPUs would use less by default): else a
+# stream's numbers, computed in other shapes, would differ from a batch's by enough to change text.
+_exact = jax.default_matmul_precision("float32")
+
+
+@partial(jax.jit, static_argnums=0)
+@_exact
+def _recognize(graphdef: Any, variables: Any, samples: jax.Array, lengths: jax.Array) -> Hypotheses:
+    model = nnx.merge(graphdef, *variables)
+    encoded, frames = model.encode(*model.features(samples, lengths))
+    return greedy(model, encoded, frames)[0]
+
+
+@partial(jax.jit, static_argnums=0)
+@_exact
+def _start(graphdef: Any, variables: Any) -> State:
+    model = nnx.merge(graphdef, *variables)
+    return State(model.init_stream(1), init_decoder(model, 1))
+
+
+@partial(jax.jit, static_argnums=0)
+@_exact
+def _step(
+    graphdef: Any, variables: Any, samples: jax.Array, state: State
+) -> tuple[Hypotheses, State]:
+    model = nnx.merge(graphdef, *variables)
+    encoded, encoder = model.stream_step(samples, state.encoder)
+    lengths = jnp.full(encoded.shape[:1], encoded.shape[1], jnp.int32)
+    hypotheses, decoder = greedy(model, encoded, lengths, state=state.decoder)
+    return hypotheses, State(encoder, decoder)
+
+
+def _rows(hypotheses: Hypotheses) -> list[list[Token]]:
+    tokens, frames, logp, counts = jax.device_get(hypotheses)
+    return [
+        [
+            Token(int(token), int(frame), float(p))
+            for token, frame, p in zip(
+                tokens[row, :count], frames[row, :count], np.exp(logp[row, :count]), strict=True
+            )
+        ]
+        for row, count in enumerate(counts)
+    ]
+
+
+def as_samples(audio: np.ndarray | Sequence[float], rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Mono samples from memory -> 16 kHz int16 [N]; floats are taken to lie in [-1, 1].
+
+    Raises:
+      InputError: several channels, another type than int16 or float, NaN, or floats far outside.
+    """
+    samples = np.asarray(audio)
+    if samples.ndim != 1:
+        raise InputError(
+            f"samples of shape {list(samples.shape)} are not one channel: give mono samples [N]."
+        )
+    if np.issubdtype(samples.dtype, np.floating):
+        peak = np.abs(samples).max(initial=0.0)
+        if not np.isfinite(peak):
+            raise InputError("the samples hold NaN or infinity: look at where they come from.")
+        if peak > 8.0:
+            raise InputError(
+                f"float samples reach {peak:.0f}, where -1 to 1 is the full scale: rescale them, "
+                "or give int16."
+            )
+        samples = to_int16(samples.astype(np.float32) * np.float32(32768.0))
+    elif samples.dtype != np.int16:
+        raise InputError(f"samples are {samples.dtype}: give int16, or floats in [-1, 1].")
+    return samples if rate == SAMPLE_RATE else to_int16(resample(samples, rate))

@@ -1,0 +1,59 @@
+"""The machine that a command runs on: its devices, its compilation cache, its name on a card."""
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+
+def configure_devices(count: int | None = None) -> None:
+    """Shows JAX each CPU core as a device, so that training without an accelerator uses them all.
+
+    Has an effect only before JAX is imported, and none on GPUs and TPUs. A device count that is
+    already in XLA_FLAGS stays.
+    """
+    flag = "--xla_force_host_platform_device_count"
+    flags = os.environ.get("XLA_FLAGS", "")
+    if flag not in flags and "jax" not in sys.modules:
+        if count is None:
+            count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+        os.environ["XLA_FLAGS"] = f"{flags} {flag}={count}".strip()
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs in ~/.cache/parley/jax, so that only a first run waits for XLA.
+
+    A cache that the user has chosen (JAX_COMPILATION_CACHE_DIR) stays; a folder that cannot be
+    written is done without.
+    """
+    import jax
+
+    if jax.config.values.get("jax_compilation_cache_dir") is not None:
+        return
+    folder = Path.home() / ".cache" / "parley" / "jax"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def device_name() -> str:
+    """What computes, for a card: `NVIDIA H100 80GB HBM3`, `2 cores of AMD EPYC 7B13`."""
+    import jax
+
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        count = jax.device_count()
+        return device.device_kind if count == 1 else f"{count} x {device.device_kind}"
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cores} cores of {name}"

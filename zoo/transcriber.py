@@ -1,0 +1,192 @@
+"""Recognition of recordings: one, a list, or more than memory holds.
+
+    model = zoo.load("rnnt-tiny")
+    print(model.transcribe("a.wav"))
+    for index, result in model.transcribe_each(paths): ...
+
+Recordings are packed by length into batches of a few compiled shapes. Those longer than the largest
+shape (half a minute) go through a stream, in constant memory; the text is the same either way.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import NamedTuple, TypeAlias, overload
+
+import numpy as np
+
+from ..data.audio import MIN_SECONDS, SAMPLE_RATE, audio_info, read_audio, stream_audio
+from ..data.errors import InputError, Rejected
+from ..data.tokenizer import Tokenizer
+from ..train.recipe import Recipe
+from .package import ModelPackage
+from .packing import BUCKET_SECONDS, Batch, pack
+from .recognizer import Recognizer, as_samples
+from .streamer import Stream
+from .transcript import Assembler, Token, Transcript
+
+Audio: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray
+"""A path, an encoded file, or mono samples (int16, or floats in [-1, 1])."""
+
+_WINDOW = 128
+"""Recordings that are read ahead and packed together: at most an hour of audio, 120 MB."""
+_READERS = 4
+_BLOCK_SECONDS = 10.0
+
+
+class _Loaded(NamedTuple):
+    """A recording that can be used: its samples, or None for a long one, read when its turn is."""
+
+    audio: Audio
+    samples: np.ndarray | None
+
+
+class Transcriber:
+    """A model that is ready to listen. Made by `zoo.load`.
+
+    Attributes:
+      name: of the recipe that it was trained by.
+      recipe, tokenizer: what it was made of.
+      step_s: seconds of audio that each step of the encoder takes, the grain of a stream.
+    """
+
+    def __init__(self, package: ModelPackage):
+        self.name: str = package.recipe.name
+        self.folder = package.folder
+        self.recipe: Recipe = package.recipe
+        self.tokenizer: Tokenizer = package.tokenizer
+        self._recognizer = Recognizer(package)
+        self.step_s: float = self._recognizer.frame_s
+        # Samples that fit the largest bucket together with the silence that is appended.
+        self._longest = BUCKET_SECONDS[-1] * SAMPLE_RATE - self._recognizer.tail
+
+    @overload
+    def transcribe(self, audio: Audio, *, rate: int = ...) -> Transcript: ...
+    @overload
+    def transcribe(
+        self, audio: Sequence[Audio], *, rate: int = ...
+    ) -> list[Transcript | Rejected]: ...
+
+    def transcribe(
+        self, audio: Audio | Sequence[Audio], *, rate: int = SAMPLE_RATE
+    ) -> Transcript | list[Transcript | Rejected]:
+        """Text, words with times and confidence.
+
+        Args:
+          audio: one recording, or a list of them; files may be of any rate and channel count.
+          rate: Hz, of samples given as arrays.
+
+        Returns:
+          A `Transcript`, whose `str()` is the text; for a list, one entry each in its order, a
+          `Rejected` with the reason where a recording cannot be used.
+
+        Raises:
+          InputError: the one recording given cannot be used.
+        """
+        if isinstance(audio, str | os.PathLike | bytes | np.ndarray):
+            [(_, result)] = self.transcribe_each([audio], rate=rate)
+            if isinstance(result, Rejected):
+                raise InputError(result.reason)
+            return result
+        results = dict(self.transcribe_each(audio, rate=rate))
+        return [results[index] for index in range(len(results))]
+
+    def transcribe_each(
+        self,
+        audio: Iterable[Audio],
+        *,
+        rate: int = SAMPLE_RATE,
+        on_audio: Callable[[float], None] | None = None,
+    ) -> Iterator[tuple[int, Transcript | Rejected]]:
+        """(position, result) of every recording, as soon as it is done: not in the order given.
+
+        Reads at most `_WINDOW` recordings ahead, so `audio` may be an endless iterator.
+        `on_audio(seconds)` is told of progress, within long recordings too.
+        """
+        numbered = enumerate(audio)
+        with ThreadPoolExecutor(_READERS) as pool:
+            while window := list(islice(numbered, _WINDOW)):
+                loaded = pool.map(lambda item: _load(item[1], rate, self._longest), window)
+                short: list[tuple[int, str, np.ndarray]] = []
+                long: list[tuple[int, str, Audio]] = []
+                for (index, _), item in zip(window, loaded, strict=True):
+                    if isinstance(item, Rejected):
+                        yield index, item
+                    elif item.samples is None:
+                        long.append((index, _source(item.audio), item.audio))
+                    else:
+                        short.append((index, _source(item.audio), item.samples))
+                yield from self._batches(short, on_audio)
+                for index, source, item in long:
+                    yield index, self._long(item, source, rate, on_audio)
+
+    def stream(self, *, source: str = "") -> Stream:
+        """Begins a recording that arrives in pieces."""
+        return Stream(self._recognizer, source=source)
+
+    def _batches(
+        self,
+        items: Sequence[tuple[int, str, np.ndarray]],
+        on_audio: Callable[[float], None] | None,
+    ) -> Iterator[tuple[int, Transcript]]:
+        tail = self._recognizer.tail
+        for batch in pack([len(samples) + tail for _, _, samples in items], SAMPLE_RATE):
+            chosen = [items[i] for i in batch.items]
+            rows = self._run(batch, [samples for _, _, samples in chosen])
+            for (index, source, samples), tokens in zip(chosen, rows, strict=False):
+                words = Assembler(self.tokenizer, self.step_s)
+                words.push(tokens)
+                yield index, words.finish(len(samples) / SAMPLE_RATE, source)
+            if on_audio is not None:
+                on_audio(sum(len(samples) for _, _, samples in chosen) / SAMPLE_RATE)
+
+    def _run(self, batch: Batch, rows: Sequence[np.ndarray]) -> list[list[Token]]:
+        padded = np.zeros((batch.rows, batch.length), np.int16)
+        lengths = np.zeros(batch.rows, np.int32)
+        for row, samples in enumerate(rows):
+            padded[row, : len(samples)] = samples
+            lengths[row] = len(samples) + self._recognizer.tail
+        return self._recognizer.recognize(padded, lengths)
+
+    def _long(
+        self, audio: Audio, source: str, rate: int, on_audio: Callable[[float], None] | None
+    ) -> Transcript | Rejected:
+        stream = Stream(self._recognizer, source=source, eager=False)
+        try:
+            if isinstance(audio, np.ndarray):
+                stream.push(as_samples(audio, rate))
+            else:
+                for block in stream_audio(audio, _BLOCK_SECONDS):
+                    stream.push(block)
+                    if on_audio is not None:
+                        on_audio(len(block) / SAMPLE_RATE)
+        except InputError as error:
+            return Rejected(source or "recording", str(error))
+        return stream.finish()
+
+
+def _source(audio: Audio) -> str:
+    return "" if isinstance(audio, bytes | np.ndarray) else os.fspath(audio)
+
+
+def _load(audio: Audio, rate: int, longest: int) -> _Loaded | Rejected:
+    """Reads a recording of at most `longest` samples; of a longer one only the header."""
+    try:
+        if isinstance(audio, np.ndarray):
+            if audio.ndim == 1 and len(audio) / rate > longest / SAMPLE_RATE:
+                return _Loaded(audio, None)
+            samples = as_samples(audio, rate)
+            if len(samples) < MIN_SECONDS * SAMPLE_RATE:
+                raise InputError(
+                    f"{len(samples)} samples are less than one window of "
+                    f"{1000 * MIN_SECONDS:.0f} ms: give more."
+                )
+        elif audio_info(audio).duration > longest / SAMPLE_RATE:
+            return _Loaded(audio, None)
+        else:
+            samples = read_audio(audio)
+        # Resampling rounds, and a header without a length only guesses it.
+        return _Loaded(audio, samples if len(samples) <= longest else None)
+    except InputError as error:
+        return Rejected(_source(audio) or "recording", str(error))

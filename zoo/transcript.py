@@ -1,0 +1,114 @@
+"""Text with times: what a recogniser returns, and how tokens become words."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple, Protocol
+
+
+class Pieces(Protocol):
+    """What is needed of a tokenizer."""
+
+    def decode(self, ids: Sequence[int]) -> str: ...
+    def starts_word(self, id: int, /) -> bool: ...
+
+
+class Token(NamedTuple):
+    """A token as the decoder emits it."""
+
+    id: int
+    frame: int
+    """Encoder frame of the emission, counted from the start of the recording."""
+    probability: float
+
+
+@dataclass(frozen=True)
+class Word:
+    """A word with the times at which a streaming model speaks it, and how sure it is.
+
+    `start` is the beginning of the frame that its first token was emitted in, and `end` the end of
+    the last one's or the start of the next word, whichever comes first; in seconds. A streaming
+    model emits a little after it has heard, so these times lie behind the sound, the more so for a
+    model that was not trained to hurry.
+    """
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+    """Mean probability of its tokens, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """The result for one recording; `str()` is its text."""
+
+    text: str
+    words: tuple[Word, ...]
+    duration: float
+    """Seconds of audio."""
+    source: str = ""
+    """The file's path; '' for samples from memory."""
+
+    def __str__(self) -> str:
+        return self.text
+
+    def as_dict(self, *, words: bool = True) -> dict[str, Any]:
+        """For a JSON line; times to the millisecond."""
+        record: dict[str, Any] = {
+            "audio_filepath": self.source,
+            "text": self.text,
+            "duration": round(self.duration, 3),
+        }
+        if words:
+            record["words"] = [
+                {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(word).items()}
+                for word in self.words
+            ]
+        return record
+
+
+class Assembler:
+    """Puts words together from tokens, which may come at once or as a stream."""
+
+    def __init__(self, tokenizer: Pieces, frame_s: float):
+        self._tokenizer = tokenizer
+        self._frame_s = frame_s
+        self._words: list[Word] = []
+        self._open: list[Token] = []
+
+    def push(self, tokens: Iterable[Token]) -> None:
+        for token in tokens:
+            if self._open and self._tokenizer.starts_word(token.id):
+                self._close(token.frame)
+            self._open.append(token)
+
+    @property
+    def text(self) -> str:
+        """The words so far; the last may be unfinished."""
+        texts = [word.text for word in self._words]
+        tail = self._tokenizer.decode([token.id for token in self._open])
+        return " ".join([*texts, *tail.split()])
+
+    def finish(self, duration: float, source: str = "") -> Transcript:
+        """The whole; times beyond the end (in the silence that follows it) are brought back."""
+        self._close()
+        words = tuple(
+            Word(w.text, min(w.start, duration), min(w.end, duration), w.confidence)
+            for w in self._words
+        )
+        return Transcript(" ".join(w.text for w in words), words, duration, source)
+
+    def _close(self, next_frame: float = math.inf) -> None:
+        text = " ".join(self._tokenizer.decode([token.id for token in self._open]).split())
+        # A bare word mark before another one spells nothing.
+        if text:
+            self._words.append(
+                Word(
+                    text,
+                    self._open[0].frame * self._frame_s,
+                    min(self._open[-1].frame + 1, next_frame) * self._frame_s,
+                    sum(token.probability for token in self._open) / len(self._open),
+                )
+            )
+        self._open = []
