@@ -3,6 +3,7 @@
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from parley.train.losses import lattice_loss, rnnt_loss
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -41,7 +41,9 @@ def _loss_and_gradient(logits, labels, frames, lengths, **options):
     return np.asarray(loss), np.asarray(gradient)
 
 
-def _draw(seed: int, n_batch: int, n_frames: int, n_labels: int, n_classes: int, dtype=np.float32):
+def _draw(
+    seed: int, n_batch: int, n_frames: int, n_labels: int, n_classes: int, dtype: Any = np.float32
+):
     rng = np.random.default_rng(seed)
     logits = 2 * rng.standard_normal((n_batch, n_frames, n_labels + 1, n_classes))
     labels = rng.integers(1, n_classes, (n_batch, n_labels)).astype(np.int32)
@@ -213,7 +215,7 @@ def test_lengths_and_labels_out_of_range_are_not_numbers():
     logits, labels = _draw(5, 6, 5, 2, 4)
     labels[3, 1], labels[4, 0] = 4, -1
     frames, lengths = np.array([6, -1, 5, 5, 5, 5]), np.array([2, 2, 3, 2, 2, 2])
-    loss = rnnt_loss(logits, labels, frames, lengths)
+    loss = rnnt_loss(jnp.asarray(logits), labels, frames, lengths)
     np.testing.assert_array_equal(np.isnan(loss), [True, True, True, True, True, False])
 
 
@@ -245,6 +247,7 @@ def test_memory_beside_the_logits_is_small():
     ]
     run = jax.jit(jax.value_and_grad(lambda *a: rnnt_loss(*a).sum()), donate_argnums=0)
     memory = run.lower(*specs).compile().memory_analysis()
+    assert memory is not None
     logits_bytes = 4 * int(np.prod(shapes[0]))
     assert memory.temp_size_in_bytes < 0.1 * logits_bytes
     assert memory.alias_size_in_bytes >= logits_bytes  # the gradient lies where the logits lay

@@ -37,8 +37,8 @@ _LOG_ZERO = -1e30
 def lattice_loss(
     log_blank: Array,
     log_label: Array,
-    frame_lengths: Array,
-    label_lengths: Array,
+    frame_lengths: ArrayLike,
+    label_lengths: ArrayLike,
     *,
     fastemit: ArrayLike = 0.0,
 ) -> Array:

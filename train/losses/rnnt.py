@@ -16,9 +16,9 @@ from .lattice import lattice_loss
 
 def rnnt_loss(
     logits: Array,
-    labels: Array,
-    logit_lengths: Array,
-    label_lengths: Array,
+    labels: ArrayLike,
+    logit_lengths: ArrayLike,
+    label_lengths: ArrayLike,
     *,
     blank: int = 0,
     fastemit: ArrayLike = 0.0,
@@ -45,6 +45,7 @@ def rnnt_loss(
     if logits.ndim != 4:
         raise ValueError(f"logits must be [B, T, U+1, V], got shape {logits.shape}")
     n_batch, n_frames, width, n_classes = logits.shape
+    labels, logit_lengths, label_lengths = map(jnp.asarray, (labels, logit_lengths, label_lengths))
     check_shapes(n_batch, width, n_classes, labels, logit_lengths, label_lengths, blank)
     if n_frames == 0:
         return jnp.zeros(n_batch, jnp.promote_types(logits.dtype, jnp.float32))

@@ -29,9 +29,9 @@ def transducer_loss(
     encoded: Array,
     predicted: Array,
     joint: Joint,
-    labels: Array,
-    encoded_lengths: Array,
-    label_lengths: Array,
+    labels: ArrayLike,
+    encoded_lengths: ArrayLike,
+    label_lengths: ArrayLike,
     *,
     blank: int = 0,
     fastemit: ArrayLike = 0.0,
@@ -67,6 +67,9 @@ def transducer_loss(
         )
     n_batch, n_frames, _ = encoded.shape
     width = predicted.shape[1]
+    labels, encoded_lengths, label_lengths = map(
+        jnp.asarray, (labels, encoded_lengths, label_lengths)
+    )
     if chunk is not None and chunk < 1:
         raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
     if n_frames == 0:
