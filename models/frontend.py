@@ -40,7 +40,8 @@ class FrontendConfig:
       window_s, hop_s: seconds.
       stack: this many consecutive frames are concatenated into one feature vector.
       low_hz, high_hz: the mel filters' range.
-      floor: smallest mel energy, for samples on the int16 scale.
+      floor: smallest mel energy, for samples on the int16 scale; white noise of one or two steps
+        of int16 gives about as much, so exact zeros look like a quiet room and not like a chasm.
       mean_tau_s: time constant, in seconds, of the running mean that is subtracted; it starts at
         the mean of the training data and follows the recording. 0: the mean of the training data.
       tail_s: seconds of silence that follow an utterance, in training, in batches and at the end
@@ -54,7 +55,7 @@ class FrontendConfig:
     stack: int = 3
     low_hz: float = 20.0
     high_hz: float = 8000.0
-    floor: float = 1.0
+    floor: float = 1000.0
     mean_tau_s: float = 3.0
     tail_s: float = 0.24
 

@@ -7,7 +7,7 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-import jax  # noqa: E402
+import jax
 
 # A silent broadcast of ranks is how shape mistakes hide.
 jax.config.update("jax_numpy_rank_promotion", "raise")

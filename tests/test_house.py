@@ -30,11 +30,11 @@ def rooms_imported(path: Path) -> set[str]:
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else ()
-            whole = (*base, *(node.module or "").split(".")) if node.module else base
-            names = [whole] if len(whole) > 1 else [(*whole, a.name) for a in node.names]
+            base = list(package[: len(package) - node.level + 1]) if node.level else []
+            whole = base + (node.module.split(".") if node.module else [])
+            names = [whole] if len(whole) > 1 else [[*whole, a.name] for a in node.names]
         elif isinstance(node, ast.Import):
-            names = [tuple(alias.name.split(".")) for alias in node.names]
+            names = [alias.name.split(".") for alias in node.names]
         else:
             continue
         for name in names:

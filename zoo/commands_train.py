@@ -13,7 +13,6 @@ from .arguments import parse
 from .cards import CARD, Card, Facts, Training, new_card, read_card
 from .console import remark
 from .registry import folder_of, unknown_name
-from .runtime import configure_devices
 
 if TYPE_CHECKING:
     from ..train.loop import TrainResult
@@ -38,8 +37,6 @@ All fields of a preset's recipe and their values: parley train PRESET --help
 
 
 def train_command(argv: list[str]) -> int:
-    # Before anything imports JAX.
-    configure_devices()
     from ..configs import presets
 
     known = presets()

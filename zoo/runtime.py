@@ -2,22 +2,7 @@
 
 import os
 import platform
-import sys
 from pathlib import Path
-
-
-def configure_devices(count: int | None = None) -> None:
-    """Shows JAX each CPU core as a device, so that training without an accelerator uses them all.
-
-    Has an effect only before JAX is imported, and none on GPUs and TPUs. A device count that is
-    already in XLA_FLAGS stays.
-    """
-    flag = "--xla_force_host_platform_device_count"
-    flags = os.environ.get("XLA_FLAGS", "")
-    if flag not in flags and "jax" not in sys.modules:
-        if count is None:
-            count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-        os.environ["XLA_FLAGS"] = f"{flags} {flag}={count}".strip()
 
 
 def use_compilation_cache() -> None:

@@ -154,11 +154,7 @@ def test_two_runs_cannot_share_a_folder_and_a_dead_one_leaves_it_free(tmp_path):
 
 
 def test_the_disk_error_is_found_under_others():
-    try:
-        try:
-            raise OSError(errno.ENOSPC, "x")
-        except OSError as error:
-            raise RuntimeError("outer") from error
-    except RuntimeError as error:
-        assert checkpoint._disk_full(error)
+    outer = RuntimeError("outer")
+    outer.__cause__ = OSError(errno.ENOSPC, "x")
+    assert checkpoint._disk_full(outer)
     assert not checkpoint._disk_full(RuntimeError("outer"))
