@@ -24,6 +24,8 @@ from .errors import InputError
 # Bucket lengths are multiples of 120 ms: whole frames for every stacking and stride in use.
 GRAIN = 1920
 _MOST_BUCKETS = 16
+_LABEL_SHARE = 0.95
+_LABEL_GRAIN = 4
 _CANDIDATES = 400
 _KEPT_EPOCHS = 4
 # The buckets are chosen on the first epoch; others pad a little more or less.
@@ -73,6 +75,7 @@ class BatchPlan:
     def __init__(
         self,
         durations: Callable[[int], np.ndarray] | np.ndarray,
+        labels: Callable[[int], np.ndarray] | np.ndarray | None = None,
         *,
         seed: int,
         batch_seconds: float = 120.0,
@@ -89,6 +92,9 @@ class BatchPlan:
 
         Args:
           durations: seconds `[items]`, or a function of the epoch that returns them.
+          labels: tokens `[items]`, or a function of the epoch. A bucket has room for the tokens of
+            `_LABEL_SHARE` of its items; the others go to a longer bucket: the loss pays for every
+            cell of frames x tokens, so room for the rarest text would cost more than the padding.
           seed: of the order, the speeds and so of everything that is drawn.
           batch_seconds: audio in a batch over all processes, padding included.
           buckets: number of static shapes; more are made (up to 16) to keep to `max_padding`.
@@ -104,6 +110,9 @@ class BatchPlan:
           InputError: when no item is usable.
         """
         self._durations = durations if callable(durations) else lambda epoch: durations
+        if labels is None:
+            labels = np.zeros(len(self._durations(0)), np.int64)
+        self._labels = labels if callable(labels) else lambda epoch: labels
         self.seed, self.speeds, self.endless = seed, speeds, endless
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
         first = self._seconds(0)
@@ -124,16 +133,28 @@ class BatchPlan:
         # What is too long at a speed is played at its own, see `_plan`.
         own = np.tile(_sample_counts(first[fits], 1.0), len(speeds))
         lengths = np.where(lengths <= ceiling, lengths, own)
+        tokens = np.tile(self._labels(0)[fits], len(speeds))
         paddings: dict[int, float] = {}
         for count in range(buckets, max(buckets, _MOST_BUCKETS) + 1):
-            self._set_buckets(choose_bounds(lengths, count))
+            self._set_buckets(choose_bounds(lengths, count), lengths, tokens)
             paddings[count] = self.padding()
             if paddings[count] <= _MARGIN * max_padding:
                 break
         else:  # too few items to fill more shapes
-            self._set_buckets(choose_bounds(lengths, min(paddings, key=lambda k: paddings[k])))
+            best = min(paddings, key=lambda k: paddings[k])
+            self._set_buckets(choose_bounds(lengths, best), lengths, tokens)
 
-    def _set_buckets(self, bounds: list[int]) -> None:
+    def _set_buckets(self, bounds: list[int], lengths: np.ndarray, tokens: np.ndarray) -> None:
+        """`tokens` are those of the items of `lengths`."""
+        bucket_of = np.searchsorted(bounds, lengths)
+        rooms = [
+            np.quantile(tokens[bucket_of == b], _LABEL_SHARE) if (bucket_of == b).any() else 0
+            for b in range(len(bounds))
+        ]
+        rooms[-1] = tokens.max() * (1.25 if self.endless else 1.0)
+        # Never less room in a longer bucket, so that an item can always move up.
+        rooms = np.maximum.accumulate(np.ceil(np.asarray(rooms) / _LABEL_GRAIN).astype(int))
+        self.label_lengths: list[int] = [max(int(n), 1) * _LABEL_GRAIN for n in rooms]
         sizes = [self._batch_samples // bound // self._multiple for bound in bounds]
         self.buckets = [
             Bucket(bound, max(size, 1) * self._multiple)
@@ -181,10 +202,13 @@ class BatchPlan:
             plan = self._epoch(0)
         total = len(plan.speeds)
         used = len(np.unique(np.concatenate([items for _, items in plan.batches])))
-        shapes = ", ".join(f"{b.size} × {b.seconds:.2f} s" for b in self.buckets)
+        shapes = ", ".join(
+            f"{b.size} × {b.seconds:.2f} s × {tokens}"
+            for b, tokens in zip(self.buckets, self.label_lengths, strict=True)
+        )
         return (
-            f"{len(plan.batches)} batches an epoch of {shapes}; {100 * self.padding():.1f} % "
-            f"padding; {total - used} of {total} items left out of the first epoch"
+            f"{len(plan.batches)} batches an epoch, rows × seconds × tokens {shapes}; "
+            f"{100 * self.padding():.1f} % padding; {total - used} of {total} items left out of the first epoch"
         )
 
     def _seconds(self, epoch: int) -> np.ndarray:
@@ -209,9 +233,14 @@ class BatchPlan:
         slowed = (samples > self._bounds[-1]) & (speeds < 1.0)
         speeds = np.where(slowed, 1.0, speeds)
         samples = np.where(slowed, _sample_counts(durations, 1.0), samples)
+        labels = self._labels(number)
         fits = self._usable & (durations >= self.min_seconds) & (durations <= self.max_seconds)
+        fits &= labels <= self.label_lengths[-1]
         items = rng.permutation(np.flatnonzero(fits & (samples <= self._bounds[-1])))
-        bucket_of = np.searchsorted(self._bounds, samples[items])
+        bucket_of = np.maximum(
+            np.searchsorted(self._bounds, samples[items]),
+            np.searchsorted(self.label_lengths, labels[items]),
+        )
         batches: list[tuple[int, np.ndarray]] = []
         rest = items[:0]
         for b, bucket in enumerate(self.buckets):

@@ -29,7 +29,6 @@ Batch = dict[str, np.ndarray]
 
 # Resampled lengths differ from duration x rate by a few samples; more means a wrong duration.
 _SLACK_SAMPLES = SAMPLE_RATE // 20
-_LABEL_GRAIN = 4
 _ENDLESS_STEPS = 1 << 40
 
 
@@ -57,7 +56,6 @@ class Loader:
     Attributes:
       plan: the `BatchPlan`; `plan.describe()` says shapes and padding.
       step: the step of the next batch, which is all the state there is.
-      label_lengths: for each bucket, the static U.
       quarantine: recordings that could not be used, and why; safe to read at any time.
     """
 
@@ -87,6 +85,7 @@ class Loader:
         durations = epoch_durations(corpus, 0)
         self.plan = BatchPlan(
             lru_cache(4)(partial(epoch_durations, corpus)) if self._endless else durations,
+            lru_cache(4)(self._label_counts) if self._endless else counts,
             seed=seed,
             batch_seconds=config.batch_seconds,
             buckets=config.buckets,
@@ -98,7 +97,6 @@ class Loader:
             usable=usable,
             endless=self._endless,
         )
-        self.label_lengths = self._static_labels(durations, counts, usable)
         self._augmenter = Augmenter.create(augment, corpus, seed) if augment else None
         if not self._endless and config.cache_gb > 0:
             self.corpus = CachedCorpus(corpus, int(config.cache_gb * 1e9))
@@ -133,18 +131,17 @@ class Loader:
         self.quarantine += rejected
         return labels, counts, counts > 0
 
-    def _static_labels(
-        self, durations: np.ndarray, counts: np.ndarray, usable: np.ndarray
-    ) -> list[int]:
-        """U of each bucket: the longest label that any speed can bring into it, or below it."""
-        fastest = durations * SAMPLE_RATE / max(1.0, *self.plan.speeds)
-        longest = []
-        for bucket in self.plan.buckets:
-            inside = counts[usable & (fastest <= bucket.samples)]
-            # Later epochs of an endless corpus hold texts that are not seen yet.
-            most = int(inside.max(initial=1) * (1.25 if self._endless else 1.0))
-            longest.append(-(-most // _LABEL_GRAIN) * _LABEL_GRAIN)
-        return longest
+    def _label_counts(self, epoch: int) -> np.ndarray:
+        """Tokens of an endless corpus's epoch; 0 where a text cannot be spelled."""
+        count = len(self.corpus)
+        texts = (self.corpus.utterance(epoch * count + i).text for i in range(count))
+        return np.asarray([self._spelled(text) for text in texts])
+
+    def _spelled(self, text: str) -> int:
+        try:
+            return len(self.tokenizer.encode(text))
+        except InputError:
+            return 0
 
     def seek(self, step: int) -> None:
         """Makes `step` the next one; what was loaded ahead is dropped."""
@@ -189,7 +186,7 @@ class Loader:
         """
         planned = self.plan.batch(step)
         rows = planned.process_rows(self.process_index, self.process_count)
-        width = self.label_lengths[planned.bucket]
+        width = self.plan.label_lengths[planned.bucket]
         batch = {
             "samples": np.zeros((len(rows), planned.bucket_samples), np.int16),
             "sample_lengths": np.zeros(len(rows), np.int32),
@@ -215,7 +212,7 @@ class Loader:
             if index in self._bad:
                 continue
             try:
-                labels = self._encoded(index, self.label_lengths[planned.bucket])
+                labels = self._encoded(index, self.plan.label_lengths[planned.bucket])
                 samples = self._samples(index, speed, planned)
             except (InputError, OSError) as error:
                 reason = str(error)

@@ -57,7 +57,7 @@ def test_shapes_are_those_of_the_buckets(manifest, tokenizer):
               zip(loader, range(60), strict=False)}  # fmt: skip
     allowed = {
         ((bucket.size, bucket.samples), (bucket.size, width))
-        for bucket, width in zip(loader.plan.buckets, loader.label_lengths, strict=True)
+        for bucket, width in zip(loader.plan.buckets, loader.plan.label_lengths, strict=True)
     }
     assert shapes <= allowed
     assert len(shapes) == 2

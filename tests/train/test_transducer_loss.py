@@ -8,6 +8,7 @@ from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 from parley.train.losses import default_chunk, rnnt_loss, transducer_loss
+from parley.train.losses.transducer import CHUNK_BYTES
 
 B, T, U, D, V = 8, 7, 4, 6, 5
 FRAMES = np.array([7, 5, 1, 0, 2, 7, 3, 6], np.int32)
@@ -227,10 +228,10 @@ def test_default_chunk_fills_its_budget_evenly():
         n_batch, n_frames, width, n_classes = shape
         chunk = default_chunk(*shape)
         frame_bytes = 4 * n_batch * width * n_classes
-        assert chunk == 1 or chunk * frame_bytes <= 4 << 20
+        assert chunk == 1 or chunk * frame_bytes <= CHUNK_BYTES
         # As few chunks as the budget allows, and the last one not much shorter than the others.
         n_chunks = -(-n_frames // chunk)
-        assert n_chunks == -(-n_frames // max(1, min(n_frames, (4 << 20) // frame_bytes)))
+        assert n_chunks == -(-n_frames // max(1, min(n_frames, CHUNK_BYTES // frame_bytes)))
         assert n_chunks * chunk - n_frames < n_chunks
 
 

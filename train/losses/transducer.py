@@ -22,7 +22,7 @@ from .rnnt import check_shapes, classes_of, pick_arcs, pull_arcs
 Joint = Callable[[Array, Array], Array]
 
 # Logits of one chunk, in float32. The backward pass holds about three times as much.
-CHUNK_BYTES = 4 << 20
+CHUNK_BYTES = 2 << 20
 
 
 def transducer_loss(
