@@ -80,7 +80,7 @@ PRESETS = {
             ),
             augment=AugmentConfig(speed=(0.8, 0.9, 1.0, 1.1, 1.2), noise_probability=0.3),
             optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=100),
-            steps=1_500,
+            steps=700,
         ),
         Recipe(
             name="rnnt-30m",

@@ -208,7 +208,8 @@ class BatchPlan:
         )
         return (
             f"{len(plan.batches)} batches an epoch, rows × seconds × tokens {shapes}; "
-            f"{100 * self.padding():.1f} % padding; {total - used} of {total} items left out of the first epoch"
+            f"{100 * self.padding():.1f} % padding; "
+            f"{total - used} of {total} items left out of the first epoch"
         )
 
     def _seconds(self, epoch: int) -> np.ndarray:

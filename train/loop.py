@@ -24,8 +24,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from ..data.corpus import Corpus, open_corpus
-from ..data.errors import InputError
+from ..data.corpus import Corpus, open_corpus, quarantined
+from ..data.errors import InputError, Rejected
 from ..data.loader import make_loader
 from ..data.tokenizer import Tokenizer
 from .checkpoint import Checkpoints, lock_run, require_space
@@ -123,9 +123,10 @@ def _train(
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
+    left_out = _write_quarantine(run_dir, [*quarantined(corpus), *loader.quarantine])
     validation = Validation(graphdef, recipe, dev, tokenizer, mesh)
     with RunLog(run_dir, recipe.steps, first) as log, _stop_signal() as stopped:
-        for note in notes:
+        for note in [*notes, *left_out]:
             log.say(note)
         log.say(
             f"{corpus.name}: {len(corpus):,} utterances, {loader.plan.describe()}; "
@@ -136,6 +137,8 @@ def _train(
         state, audio = _run(
             recipe, train_step, state, loader, first, mesh, checkpoints, validation, log, stopped
         )
+        for note in _write_quarantine(run_dir, [*quarantined(corpus), *loader.quarantine]):
+            log.say(note)
         wer = validation(state.ema, state.frozen)
         log.record(recipe.steps, {"dev/wer": wer})
         checkpoints.close()
@@ -240,6 +243,16 @@ def _claim(recipe: Recipe, run_dir: Path, resume: bool) -> None:
     packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     facts = {"recipe": recipe_to_dict(recipe), "packages": {p: version(p) for p in packages}}
     path.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _write_quarantine(run_dir: Path, rejected: list[Rejected]) -> list[str]:
+    """Writes what could not be used to quarantine.jsonl; returns a sentence if there is any."""
+    if not rejected:
+        return []
+    path = run_dir / "quarantine.jsonl"
+    rows = [json.dumps({"where": r.where, "reason": r.reason}) for r in rejected]
+    path.write_text("\n".join(rows) + "\n")
+    return [f"{len(rejected):,} recordings left out, see {path}; the first: {rejected[0]}"]
 
 
 def _tokenizer(recipe: Recipe, run_dir: Path, corpus: Corpus, start: Start | None) -> Tokenizer:

@@ -33,7 +33,9 @@ class RunLog:
         self.began = time.monotonic()
         self.start = start
         self.fields: dict[str, Any] = {"loss": "-", "wer": "-", "speed": "-"}
-        self.records = open(run_dir / "metrics.jsonl", "a", buffering=1)  # noqa: SIM115
+        metrics = run_dir / "metrics.jsonl"
+        _forget_after(metrics, start)
+        self.records = open(metrics, "a", buffering=1)  # noqa: SIM115
         self.tensorboard = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start)
         self.bar = Progress(
             TextColumn("{task.description}"),
@@ -89,3 +91,17 @@ class RunLog:
             print(text, file=sys.stderr, flush=True)
         else:
             self.console.print(text, markup=False, highlight=False)
+
+
+def _forget_after(path: Path, step: int) -> None:
+    """Takes out the records of steps that a resumed run will do again."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):  # a line that a kill cut short
+            continue
+    path.write_text("".join(kept))

@@ -89,6 +89,9 @@ def test_killed_and_resumed_gives_the_same_parameters(finished, tmp_path, number
     jax.tree.map(np.testing.assert_array_equal, resumed.params, unbroken.params)
     jax.tree.map(np.testing.assert_array_equal, resumed.frozen, unbroken.frozen)
     assert resumed.wer == unbroken.wer
+    records = (tmp_path / "b" / "metrics.jsonl").read_text().splitlines()
+    steps = [r["step"] for r in map(json.loads, records) if "loss" in r]
+    assert steps == list(range(1, 13)), "a step that was done again is recorded once"
 
 
 def test_a_run_that_is_complete_resumes_to_its_end(finished):
@@ -116,8 +119,17 @@ def _tokenizer():
     return Tokenizer.train([u.text for u in ToneCorpus().items], kind="char")
 
 
-class BrokenCorpus(ToneCorpus):
-    """Reads well, but the features of some samples overflow to what no gradient survives."""
+def test_what_cannot_be_used_is_listed(tmp_path):
+    corpus = ToneCorpus()
+    corpus.items[3] = dataclasses.replace(corpus.items[3], text="ünknown")
+    start = Start({}, {}, _tokenizer())
+    loader = make_loader(corpus, start.tokenizer, recipe().data, seed=0)
+    notes = loop._write_quarantine(tmp_path, loader.quarantine)
+    assert "1 recordings left out" in notes[0]
+    assert "tone-3" in notes[0]
+    row = json.loads((tmp_path / "quarantine.jsonl").read_text())
+    assert row["where"] == "tone-3"
+    assert "ü" in row["reason"]
 
 
 @pytest.mark.slow

@@ -1,0 +1,69 @@
+"""The models that ship: small enough, read without surprise, as good as their cards say."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from huggingface_hub import ModelCard
+
+from parley import zoo
+from parley.data.corpus import Corpus, open_corpus
+from parley.data.views import SelectedCorpus
+from parley.zoo.evaluation import evaluate
+from parley.zoo.registry import MODELS
+
+SHIPPED = sorted(path.name for path in MODELS.glob("*") if path.is_dir())
+
+
+def test_something_ships():
+    assert "rnnt-tiny" in SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_model_is_small_and_its_card_is_whole(name: str):
+    folder = MODELS / name
+    assert sum(p.stat().st_size for p in folder.iterdir()) <= 4 << 20
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license
+    assert card.data.eval_results, "a trained model has results"
+    results = zoo.card(name).results
+    assert all(r.command.startswith("parley evaluate") and r.date and r.device for r in results)
+
+
+@pytest.fixture(scope="module")
+def sentences(tmp_path_factory) -> Corpus:
+    """Two sentences of each of the 35 unseen speakers."""
+    root = tmp_path_factory.mktemp("data")
+    corpus = open_corpus("assistant", "test", root=root, progress=False)
+    return SelectedCorpus(corpus, range(0, len(corpus), 15), corpus.name)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return zoo.load("rnnt-tiny")
+
+
+def test_rnnt_tiny_recognises_people_it_never_heard(model, sentences: Corpus):
+    """The card's rate on the whole test set, with room for a sample of 70 sentences."""
+    stated = next(r for r in zoo.card("rnnt-tiny").results if r.data == "assistant")
+    assert 100 * evaluate(model, sentences).score.wer < stated.wer + 6
+
+
+def test_a_stream_gives_the_text_of_the_file(model, sentences: Corpus):
+    audio = [sentences.samples(i) for i in range(0, 60, 6)]
+    whole = [result.text for result in model.transcribe(audio)]
+    assert any(whole)
+    for size in (1_280, 5_000, 64_000):
+        texts = []
+        for samples in audio:
+            stream = model.stream()
+            for start in range(0, len(samples), size):
+                stream.feed(samples[start : start + size])
+            texts.append(stream.finish().text)
+        assert texts == whole
+
+
+def test_a_copied_folder_is_a_model(model, sentences: Corpus, tmp_path: Path):
+    shutil.copytree(MODELS / "rnnt-tiny", tmp_path / "mine")
+    samples = sentences.samples(0)
+    assert zoo.load(tmp_path / "mine").transcribe(samples).text == model.transcribe(samples).text
