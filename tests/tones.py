@@ -1,6 +1,7 @@
 """A corpus that needs no synthesiser: every word is a chord, every speaker a loudness."""
 
 import numpy as np
+
 from parley.data.augment import AugmentConfig
 from parley.data.corpus import Utterance
 from parley.data.loader import DataConfig

@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 import soundfile
+
 from parley.data.audio import audio_info, read_audio, stream_audio
 from parley.data.errors import InputError
 

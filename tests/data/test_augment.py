@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from parley.data.augment import AugmentConfig, Augmenter, change_speed, spec_augment
 from parley.data.corpus import open_corpus
 from parley.data.errors import InputError

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from parley.data.batching import GRAIN, BatchPlan, choose_bounds
 from parley.data.errors import InputError
 

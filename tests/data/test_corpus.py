@@ -5,6 +5,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+
 from parley.data.corpus import data_root, open_corpus, parse_spec
 from parley.data.errors import InputError
 from parley.data.noise import noisy

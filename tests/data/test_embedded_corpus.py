@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from parley.data.embedded import EmbeddedCorpus, corpus, pool
 from parley.data.embedded.draw import Draw
 from parley.data.embedded.synth import Synthesiser

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 import pytest
+
 from parley.data.embedded.speakers import ACCENTS, PLACES, Speaker, _zip, speaker
 
 PEOPLE = [speaker("train", index) for index in range(210)]

@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
+
 from parley.data.embedded.draw import Draw
 from parley.data.embedded.session import SAMPLE_RATE, record
 from parley.data.embedded.speakers import ACCENTS, speaker

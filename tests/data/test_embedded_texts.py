@@ -4,6 +4,7 @@ import hashlib
 
 import numpy as np
 import pytest
+
 from parley.data.embedded.assistant import assistant
 from parley.data.embedded.draw import Draw, split_of
 from parley.data.embedded.grammar import Grammar, spell

@@ -8,6 +8,7 @@ import tarfile
 import numpy as np
 import pytest
 import soundfile
+
 from parley.data.corpus import open_corpus, quarantined
 from parley.data.errors import InputError
 

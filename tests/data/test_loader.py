@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+
 from parley.data.augment import AugmentConfig
 from parley.data.corpus import open_corpus
 from parley.data.errors import InputError

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+
 from parley.data.corpus import open_corpus, quarantined
 from parley.data.errors import InputError
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from parley.data.augment import AugmentConfig
 from parley.data.corpus import open_corpus, quarantined
 from parley.data.loader import DataConfig, make_loader

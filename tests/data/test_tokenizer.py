@@ -3,6 +3,7 @@
 import pickle
 
 import pytest
+
 from parley.data.errors import InputError
 from parley.data.tokenizer import BLANK, Tokenizer
 

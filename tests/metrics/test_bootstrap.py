@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from parley.metrics.bootstrap import speaker_bootstrap
 
 

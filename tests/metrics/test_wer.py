@@ -7,6 +7,7 @@ import jiwer
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from parley.metrics.wer import WordErrors, total_errors, word_errors
 
 sentences = st.lists(st.sampled_from(["one", "two", "three", "it's"]), max_size=6).map(" ".join)

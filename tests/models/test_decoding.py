@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+
 from parley.models.decoding import DecoderState, Hypotheses, greedy, init_decoder
 from parley.models.encoders.lstm import LSTMEncoderConfig
 from parley.models.transducer import BLANK, PredictionConfig, Transducer, TransducerConfig

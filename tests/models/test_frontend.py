@@ -9,6 +9,7 @@ import kaldi_native_fbank as knf
 import numpy as np
 import pytest
 import soundfile
+
 from parley.models.frontend import FrontendConfig, LogMel, _moving_average, log_mel, mel_filters
 from parley.models.streaming import assert_streaming_contract, run_in_chunks
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+
 from parley.models.encoders.lstm import LSTMEncoder, LSTMEncoderConfig
 from parley.models.streaming import assert_streaming_contract
 

@@ -5,6 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from parley.models.streaming import Rechunker, assert_streaming_contract
 
 

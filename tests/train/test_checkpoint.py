@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from parley.data.errors import InputError
 from parley.train import checkpoint
 from parley.train.checkpoint import Checkpoints, fingerprint, lock_run, require_space

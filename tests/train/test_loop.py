@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+
 from parley.data.errors import InputError
 from parley.data.loader import make_loader
 from parley.train import loop

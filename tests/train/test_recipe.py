@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import pytest
+
 from parley.configs import presets
 from parley.data.errors import InputError
 from parley.train.recipe import recipe_from_dict, recipe_to_dict

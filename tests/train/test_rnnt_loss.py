@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from parley.train.losses import lattice_loss, rnnt_loss
 
 _ROOT = Path(__file__).resolve().parents[2]

@@ -6,6 +6,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
+
 from parley.data.errors import InputError
 from parley.data.loader import make_loader
 from parley.data.tokenizer import Tokenizer

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
+
 from parley.train.losses import default_chunk, rnnt_loss, transducer_loss
 from parley.train.losses.transducer import CHUNK_BYTES
 

@@ -29,6 +29,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights, scaled so that the text depends on the sound and ties are far away."""
     import jax
     from flax import nnx
+
     from parley.data.tokenizer import Tokenizer
     from parley.models.encoders.lstm import LSTMEncoderConfig
     from parley.models.frontend import FrontendConfig

@@ -8,6 +8,7 @@ import yaml
 from huggingface_hub import ModelCard, ModelCardData
 from hypothesis import given
 from hypothesis import strategies as st
+
 from parley.data.errors import InputError
 from parley.zoo.cards import (
     Facts,

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
+
 from parley.zoo import cli, commands_train
 from parley.zoo.cards import read_card
 

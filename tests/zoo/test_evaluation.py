@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+
 from parley.data.corpus import Corpus, open_corpus
 from parley.data.errors import InputError
 from parley.metrics.wer import WordErrors

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+
 from parley import zoo
 from parley.data.errors import InputError
 from parley.data.tokenizer import Tokenizer

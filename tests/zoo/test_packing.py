@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from parley.zoo.packing import BATCH_SECONDS, BUCKET_SECONDS, ROWS, pack
 
 RATE = 100

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from parley import zoo
 from parley.data.errors import InputError
 from parley.zoo import registry

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import jax
 import pytest
+
 from parley.zoo import runtime
 
 

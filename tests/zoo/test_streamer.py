@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from parley.data.errors import InputError
 from parley.zoo.transcriber import Transcriber
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+
 from parley.data.errors import InputError, Rejected
 from parley.zoo.transcriber import Transcriber
 from parley.zoo.transcript import Transcript

@@ -5,6 +5,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from parley.zoo.transcript import Assembler, Token
 
 PIECES = ["", "▁he", "llo", "▁", "▁wor", "ld", "'s"]
