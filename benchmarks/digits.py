@@ -63,7 +63,7 @@ def row(manifest: str, start: str, left_out: str | None, runs: Path, extra: list
         "start": start,
         "test": f"speaker {left_out}, left out" if left_out else "takes 5 to 9",
         "left_out": left_out,
-        "seconds": round(seconds),
+        "train_seconds": round(seconds),
         **json.loads(printed),
     }
     result.write_text(json.dumps(record, indent=1) + "\n")
@@ -91,7 +91,7 @@ def show(results: list[dict[str, Any]]) -> None:
             # With one speaker there is no interval over speakers.
             percent(r["wer"], r["low"], r["high"]),
             *(f"{r[k]:,}" for k in ("words", "substitutions", "deletions", "insertions")),
-            f"{r['seconds']:,}",
+            f"{r['train_seconds']:,}",
         )
     console = stdout()
     console.print(rows)

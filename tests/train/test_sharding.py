@@ -4,13 +4,13 @@ import dataclasses
 
 import jax
 import numpy as np
+import optax
 import pytest
 from jax.sharding import PartitionSpec as P
 
 from parley.data.errors import InputError
 from parley.data.loader import make_loader
 from parley.data.tokenizer import Tokenizer
-from parley.train.optimizer import make_optimizer
 from parley.train.recipe import MeshConfig
 from parley.train.sharding import make_mesh, put_batch, spec_for
 from parley.train.start import initial_state
@@ -68,7 +68,8 @@ def two_steps(tones, config: MeshConfig, devices: int, **changes):
     )
     if devices == 8:
         mesh = make_mesh(config)
-    optimizer = make_optimizer(made.optimizer, made.steps)
+    # Not Adam: it divides by the gradient's own size, which magnifies rounding near zero.
+    optimizer = optax.sgd(1e-4, momentum=0.9)
     graphdef, state, places = initial_state(made, mesh, optimizer, corpus, None)
     step = jax.jit(make_train_step(graphdef, made, optimizer))
     loader = make_loader(corpus, tokenizer, made.data, made.augment, seed=0, multiple=8)
@@ -88,8 +89,7 @@ def test_eight_devices_compute_what_one_does(tones, config: MeshConfig):
     eight, params_eight, places = two_steps(tones, config, 8)
     np.testing.assert_allclose(eight, one, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(params_one), jax.tree.leaves(params_eight), strict=True):
-        # Adam divides by the gradient's own size, which magnifies rounding where it is near zero.
-        np.testing.assert_allclose(a, b, atol=2e-4)
+        np.testing.assert_allclose(a, b, atol=1e-5)
     if config.fsdp > 1:
         kernel = places.params["encoder"]["layers"][0]["recurrent"].spec
         moment = jax.tree.leaves(places.optimizer)
@@ -105,4 +105,4 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(tones):
     parts, params_parts, _ = two_steps(tones, MeshConfig(), 1, augment=plain, optimizer=optimizer)
     np.testing.assert_allclose(parts, whole, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(params_parts), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-4)
+        np.testing.assert_allclose(a, b, atol=1e-5)
