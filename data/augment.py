@@ -1,4 +1,5 @@
-"""Augmentation: speed, noise and gain on the host's samples; SpecAugment on the device's features.
+"""Augmentation: speed, noise and gain on the host's samples; warping and
+SpecAugment on the device's features.
 
 Everything is a function of explicit seeds: an item's augmentation follows from (seed, index) and a
 mask from its key, so that a resumed run sees what an unbroken one would have seen.
@@ -31,6 +32,7 @@ class AugmentConfig:
     noise_probability: float = 0.3
     noise_snr_db: tuple[float, float] = (5.0, 30.0)  # drawn uniformly
     noise: str | None = None  # folder or manifest of noises; None: synthetic, and babble
+    freq_warp: float = 0.0  # a voice's formants are moved by up to this share, up or down
     freq_masks: int = 2
     freq_width: int = 10  # mel bins, the widest mask
     time_masks: int = 2
@@ -91,6 +93,47 @@ def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:
     if speed == 1.0:
         return samples.astype(np.float32)
     return resample(samples, SAMPLE_RATE * speed, quality="LQ")
+
+
+def warp_frequency(
+    key: "jax.Array",
+    x: "jax.Array",
+    config: AugmentConfig,
+    *,
+    bins: int,
+    low_hz: float,
+    high_hz: float,
+) -> "jax.Array":
+    """Moves each row's spectrum along the frequency axis, as another vocal tract would.
+
+    A row draws one factor from 1 - `freq_warp` to 1 + `freq_warp`; bin centres at f Hz then show
+    what lay at factor x f, and what would come from outside the range repeats the edge.
+
+    Args:
+      key: a PRNG key; each row draws its own factor.
+      x: `[B, T, D]` log-mels on Kaldi's mel scale from `low_hz` to `high_hz`, D a multiple of
+        `bins` where frames are stacked.
+
+    Returns:
+      `[B, T, D]`. Source: Jaitly and Hinton, Vocal tract length perturbation, ICML 2013 workshop.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    if not config.freq_warp:
+        return x
+    batch, frames, depth = x.shape
+    ends = 1127.0 * np.log1p(np.array([low_hz, high_hz]) / 700.0)
+    spacing = (ends[1] - ends[0]) / (bins + 1)
+    hz = 700.0 * np.expm1((ends[0] + spacing * np.arange(1, bins + 1)) / 1127.0)
+    factor = 1.0 + config.freq_warp * jax.random.uniform(key, (batch, 1), minval=-1.0)
+    source = (1127.0 * jnp.log1p(factor * hz[None, :] / 700.0) - ends[0]) / spacing - 1.0
+    source = jnp.clip(source, 0.0, bins - 1.0)
+    # [B, source bin, bin]: linear interpolation as one small matrix a row.
+    distance = jnp.abs(jnp.arange(bins)[None, :, None] - source[:, None, :])
+    weights = jnp.maximum(0.0, 1.0 - distance).astype(x.dtype)
+    stacked = x.reshape(batch, frames * (depth // bins), bins)
+    return jnp.einsum("bti,bij->btj", stacked, weights).reshape(x.shape)
 
 
 def spec_augment(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
-from ..data.augment import spec_augment
+from ..data.augment import spec_augment, warp_frequency
 from ..models.frontend import FrontendConfig
 from ..models.transducer import Transducer
 from .losses import transducer_loss
@@ -65,17 +65,23 @@ def losses(
 
     batch: samples int16 [B, N], sample_lengths [B], labels [B, U], label_lengths [B].
     """
-    mask_key, dropout_key = jax.random.split(key)
+    mask_key, warp_key, encoder_key, prediction_key = jax.random.split(key, 4)
     frontend = recipe.model.frontend
     x, lengths = model.features(*append_tail(batch["samples"], batch["sample_lengths"], frontend))
-    x = spec_augment(
-        mask_key, jax.lax.stop_gradient(x), lengths, recipe.augment, bins=frontend.bins
+    x = warp_frequency(
+        warp_key,
+        jax.lax.stop_gradient(x),
+        recipe.augment,
+        bins=frontend.bins,
+        low_hz=frontend.low_hz,
+        high_hz=frontend.high_hz,
     )
-    encoded, lengths = model.encode(x, lengths, key=dropout_key)
+    x = spec_augment(mask_key, x, lengths, recipe.augment, bins=frontend.bins)
+    encoded, lengths = model.encode(x, lengths, key=encoder_key)
     labels, label_lengths = batch["labels"], batch["label_lengths"]
     transducer = transducer_loss(
         encoded,
-        model.predict(labels),
+        model.predict(labels, key=prediction_key),
         model.joint,
         labels,
         lengths,

@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from parley.data.augment import AugmentConfig, Augmenter, change_speed, spec_augment
+from parley.data.augment import (
+    AugmentConfig,
+    Augmenter,
+    change_speed,
+    spec_augment,
+    warp_frequency,
+)
 from parley.data.corpus import open_corpus
 from parley.data.errors import InputError
 from parley.data.noise import coloured_noise, noise_pool
@@ -139,3 +145,37 @@ def test_spec_augment_keeps_what_it_does_not_hide():
     y = _spec_augment(jax.random.key(0), x, lengths, config=AugmentConfig(), bins=8)
     assert y.dtype == x.dtype
     assert bool(((y == x) | (y == 0)).all())
+
+
+_warp = jax.jit(warp_frequency, static_argnames=("config", "bins", "low_hz", "high_hz"))
+_SCALE = {"bins": 64, "low_hz": 20.0, "high_hz": 8000.0}
+
+
+def test_frequency_warp_moves_a_tone_by_its_factor():
+    """A ridge in the mel spectrum comes out within half a bin of where a tone factor x f lies."""
+    ends = 1127.0 * np.log1p(np.array([20.0, 8000.0]) / 700.0)
+    spacing = (ends[1] - ends[0]) / 65
+    at = 30
+    hz = 700.0 * np.expm1((ends[0] + spacing * (at + 1)) / 1127.0)
+    # A wide ridge, so that interpolation keeps its centre of mass.
+    ridge = np.exp(-0.5 * ((np.arange(64) - at) / 2.0) ** 2).astype(np.float32)
+    x = np.broadcast_to(np.tile(ridge, 2), (200, 3, 128))
+    config = AugmentConfig(freq_warp=0.2)
+    y = np.asarray(_warp(jax.random.key(0), jnp.asarray(x), config=config, **_SCALE))
+    np.testing.assert_allclose(y[:, :, :64], y[:, :, 64:])
+    centre = (y[:, 0, :64] * np.arange(64)).sum(1) / y[:, 0, :64].sum(1)
+
+    def lies(factor):
+        return (1127.0 * np.log1p(hz / factor / 700.0) - ends[0]) / spacing - 1
+
+    assert centre.min() > lies(1.2) - 0.5 and centre.max() < lies(0.8) + 0.5
+    assert centre.min() < lies(1.15) and centre.max() > lies(0.85), "factors fill the range"
+
+
+def test_frequency_warp_keeps_flat_spectra_and_can_be_off():
+    x = jnp.ones((4, 5, 128))
+    y = _warp(jax.random.key(1), x, config=AugmentConfig(freq_warp=0.3), **_SCALE)
+    np.testing.assert_allclose(y, x, atol=1e-6)
+    x = jax.random.normal(jax.random.key(2), (2, 5, 64))
+    off = _warp(jax.random.key(1), x, config=AugmentConfig(), **_SCALE)
+    np.testing.assert_array_equal(off, x)
