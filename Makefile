@@ -2,6 +2,7 @@
 #   make demo     train a recogniser from nothing, and print how well it does
 #   make test     the whole suite            make quick   the part to run while working
 #   make setup    only the environment       make soak    the long checks
+#   make reproduce [DIGITS=PATH/manifest.jsonl]   what is left of the experiments, hours
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,7 +10,7 @@ STAMP := $(VENV)/.set-up
 DEMO ?= runs/demo
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 
-.PHONY: setup demo test quick soak lint clean
+.PHONY: setup demo reproduce test quick soak lint clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -28,6 +29,9 @@ $(STAMP): requirements.lock pyproject.toml
 
 demo: setup
 	@$(BIN)/python -m parley.benchmarks.demo --run-dir $(DEMO)
+
+reproduce: setup
+	@$(BIN)/parley experiment --all $(if $(DIGITS),--digits $(DIGITS))
 
 test: setup
 	$(PYTEST) -m "not soak"

@@ -155,6 +155,27 @@ def log_mel(samples: jax.Array, config: FrontendConfig) -> jax.Array:
     return _log_mel_of_padded(padded, config)
 
 
+def append_tail(
+    samples: jax.Array, lengths: jax.Array, config: FrontendConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Silence of `config.tail_s` after the end of every utterance.
+
+    Whole utterances go through this wherever they are heard: in training, in validation, in
+    batches. A stream is fed as many zeros when it ends.
+
+    Args:
+      samples: [B, N].
+      lengths: [B], samples that count; what lies after them changes nothing.
+
+    Returns:
+      `(samples [B, N + tail], lengths [B])`; a row of no samples stays empty.
+    """
+    within = jnp.arange(samples.shape[1])[None, :] < lengths[:, None]
+    samples = jnp.where(within, samples, jnp.zeros_like(samples))
+    samples = jnp.pad(samples, ((0, 0), (0, config.tail)))
+    return samples, jnp.where(lengths > 0, lengths + config.tail, 0)
+
+
 def _on_int16_scale(samples: jax.Array) -> jax.Array:
     scale = 1.0 if jnp.issubdtype(samples.dtype, jnp.integer) else 32768.0
     return samples.astype(jnp.float32) * scale

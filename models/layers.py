@@ -5,6 +5,7 @@ gradient of its own: differentiating `lax.scan` adds up the recurrent weights' g
 a time, where one matmul after the backward scan gives it.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -166,3 +167,14 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
         return x
     kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
     return jnp.where(kept, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+def split_key(key: jax.Array | None, count: int) -> Sequence[jax.Array | None]:
+    """`count` keys out of one; without one, as many times none."""
+    return [None] * count if key is None else list(jax.random.split(key, count))
+
+
+def mask_frames(x: jax.Array, lengths: jax.Array) -> jax.Array:
+    """[B, T, D] with zeros from each row's length [B] on, whatever lay there: NaN too."""
+    within = jnp.arange(x.shape[1])[None, :] < lengths[:, None]
+    return jnp.where(within[:, :, None], x, jnp.zeros_like(x))

@@ -16,9 +16,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from .encoders.lstm import LSTMEncoder, LSTMEncoderConfig
+from .encoders import EncoderConfig, make_encoder
 from .frontend import FrontendConfig, FrontendState, LogMel
-from .layers import LSTM, LSTMState, dropout
+from .layers import LSTM, LSTMState, dropout, split_key
 
 BLANK = 0
 _ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu}
@@ -60,7 +60,7 @@ class TransducerConfig:
     """
 
     vocab_size: int
-    encoder: LSTMEncoderConfig
+    encoder: EncoderConfig
     prediction: PredictionConfig
     frontend: FrontendConfig = dataclasses.field(default_factory=FrontendConfig)
     joint: JointConfig = dataclasses.field(default_factory=JointConfig)
@@ -111,8 +111,7 @@ class PredictionNetwork(nnx.Module):
         key: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[LSTMState, ...]]:
         """[B, U] tokens from a state -> ([B, U, output], state)."""
-        count = len(self.layers) + 1
-        keys = [None] * count if key is None else jax.random.split(key, count)
+        keys = split_key(key, len(self.layers) + 1)
         # Rows of padding may hold any number; none may read outside the table.
         x = self.embedding[...].at[tokens].get(mode="clip").astype(self.dtype)
         x = dropout(x, self.config.dropout, keys[0])
@@ -174,7 +173,7 @@ class Transducer(nnx.Module):
         self.config = config
         self.dtype = dtype
         self.frontend = LogMel(config.frontend)
-        self.encoder = LSTMEncoder(config.encoder, config.frontend.size, rngs=rngs, dtype=dtype)
+        self.encoder = make_encoder(config.encoder, config.frontend.size, rngs=rngs, dtype=dtype)
         self.prediction = PredictionNetwork(
             config.prediction, config.vocab_size, rngs=rngs, dtype=dtype
         )

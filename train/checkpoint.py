@@ -9,6 +9,7 @@ and the one before it is used.
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -56,6 +57,35 @@ def lock_run(run_dir: Path) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def named_disk_errors(folder: Path, what: str) -> Iterator[None]:
+    """Turns whatever a full disk raises, at whatever depth, into an InputError of one sentence.
+
+    `what` ends "the disk that holds FOLDER is full, so ...".
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        if not _disk_full(error):
+            raise
+        raise InputError(
+            f"the disk that holds {folder} is full, so {what}; free some space and run the same "
+            f"command with --resume."
+        ) from error
+
+
+def write_whole(path: Path, content: str | bytes) -> None:
+    """Writes beside `path` and renames: a crash or a full disk leaves what was there before."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
 def require_space(folder: Path, needed: int) -> None:
     """Raises InputError before a run starts if its checkpoints cannot fit on the disk."""
     free = shutil.disk_usage(folder).free
@@ -71,6 +101,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, *, keep: int = 3):
         self.folder = folder
+        # Orbax's threads print hundreds of lines about an error that `save` or `wait` raises too.
+        logging.getLogger("absl").addFilter(_is_news)
         self.manager = ocp.CheckpointManager(
             folder.absolute(),
             options=ocp.CheckpointManagerOptions(
@@ -84,11 +116,12 @@ class Checkpoints:
         Raises InputError when the disk is full; checkpoints written before stay usable.
         """
         tree = {"state": state, "fingerprint": fingerprint(state)}
-        with self._clear_disk_errors():
+        with self._named_disk_errors():
             self.manager.save(step, args=ocp.args.StandardSave(tree), force=True)
 
     def wait(self) -> None:
-        with self._clear_disk_errors():
+        """Returns when all is written. Raises InputError when the disk is full."""
+        with self._named_disk_errors():
             self.manager.wait_until_finished()
 
     def close(self) -> None:
@@ -96,7 +129,8 @@ class Checkpoints:
         self.manager.close()
 
     def steps(self) -> list[int]:
-        return sorted(self.manager.all_steps())
+        """Steps of the checkpoints that lie on the disk, in order."""
+        return sorted(self.manager.all_steps(read=True))
 
     def restore(self, template: Any) -> tuple[int, Any, list[str]]:
         """The newest checkpoint that is whole, in the shapes and shardings of `template`.
@@ -125,17 +159,18 @@ class Checkpoints:
         )
 
     @contextlib.contextmanager
-    def _clear_disk_errors(self) -> Iterator[None]:
+    def _named_disk_errors(self) -> Iterator[None]:
         try:
-            yield
-        except Exception as error:
-            if _disk_full(error):
-                raise InputError(
-                    f"the disk that holds {self.folder} is full, so this checkpoint was not "
-                    f"written; free some space and run again with --resume "
-                    f"(last good checkpoint: {self.steps()[-1] if self.steps() else 'none'})."
-                ) from error
-            raise
+            with named_disk_errors(self.folder, "this checkpoint was not written"):
+                yield
+        except InputError as error:
+            last = self.steps()[-1:] or ["none"]
+            raise InputError(f"{error} (last good checkpoint: {last[0]})") from error.__cause__
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a log record says something other than that the disk is full."""
+    return not (record.exc_info and _disk_full(record.exc_info[1]))
 
 
 def _disk_full(error: BaseException | None) -> bool:

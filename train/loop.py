@@ -4,7 +4,9 @@
 
 The loop holds no secrets from a checkpoint: the state, the batch plan and all randomness are
 functions of the recipe and the step, so a run that was killed and resumed ends with the parameters
-of one that was not, bit for bit.
+of one that was not, bit for bit. That holds where the compiled program is the same: the same
+machine, the same number of devices and of cores that the process may use, the same code and package
+versions throughout, and operations that are deterministic, as XLA's are on CPU and TPU.
 """
 
 import dataclasses
@@ -28,14 +30,14 @@ from ..data.corpus import Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
 from ..data.loader import make_loader
 from ..data.tokenizer import Tokenizer
-from .checkpoint import Checkpoints, lock_run, require_space
+from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space, write_whole
 from .optimizer import make_optimizer
 from .progress import RunLog
 from .recipe import Recipe, recipe_from_dict, recipe_to_dict
 from .sharding import make_mesh, put_batch
 from .start import Start, initial_state
 from .step import TrainState, make_train_step
-from .validation import Validation
+from .validation import Validation, hold_out
 
 NONFINITE_LIMIT = 5
 """Steps in a row with a non-finite gradient that end a run."""
@@ -69,9 +71,10 @@ def train(
     """Trains `recipe` in `run_dir`; `start` gives the weights of `recipe.init_from`.
 
     Raises InputError if the folder holds another run or is in use, if the data cannot be used, if
-    the loss stays non-finite, or if the run was told to stop (its checkpoint is written first).
+    the loss stays non-finite, if the disk is full, or if the run was told to stop (its checkpoint
+    is written first).
     """
-    with lock_run(run_dir):
+    with lock_run(run_dir), named_disk_errors(run_dir, "the run stopped"):
         return _train(recipe, run_dir, resume, start, corpus, dev)
 
 
@@ -85,7 +88,11 @@ def _train(
 ) -> TrainResult:
     _claim(recipe, run_dir, resume)
     corpus = corpus or open_corpus(recipe.data.train, recipe.data.train_split)
-    dev = dev or open_corpus(recipe.data.dev, recipe.data.dev_split)
+    held_out = ""
+    if dev is None and recipe.data.dev:
+        dev = open_corpus(recipe.data.dev, recipe.data.dev_split)
+    elif dev is None:
+        corpus, dev, held_out = hold_out(corpus)
     tokenizer = _tokenizer(recipe, run_dir, corpus, start)
     recipe = dataclasses.replace(
         recipe, model=dataclasses.replace(recipe.model, vocab_size=tokenizer.vocab_size)
@@ -99,12 +106,13 @@ def _train(
         require_space(run_dir, bytes_of_state * (recipe.checkpoints_kept + 1))
 
     first = 0
-    notes: list[str] = []
+    notes = [held_out] if held_out else []
     if resume and checkpoints.steps():
         template = jax.tree.map(
             lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, places
         )
-        first, state, notes = checkpoints.restore(template)
+        first, state, damaged = checkpoints.restore(template)
+        notes += damaged
 
     whole = NamedSharding(mesh, P())
     train_step = jax.jit(
@@ -242,7 +250,7 @@ def _claim(recipe: Recipe, run_dir: Path, resume: bool) -> None:
         )
     packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     facts = {"recipe": recipe_to_dict(recipe), "packages": {p: version(p) for p in packages}}
-    path.write_text(json.dumps(facts, indent=1) + "\n")
+    write_whole(path, json.dumps(facts, indent=1) + "\n")
 
 
 def _write_quarantine(run_dir: Path, rejected: list[Rejected]) -> list[str]:
@@ -251,7 +259,7 @@ def _write_quarantine(run_dir: Path, rejected: list[Rejected]) -> list[str]:
         return []
     path = run_dir / "quarantine.jsonl"
     rows = [json.dumps({"where": r.where, "reason": r.reason}) for r in rejected]
-    path.write_text("\n".join(rows) + "\n")
+    write_whole(path, "\n".join(rows) + "\n")
     return [f"{len(rejected):,} recordings left out, see {path}; the first: {rejected[0]}"]
 
 
@@ -264,7 +272,7 @@ def _tokenizer(recipe: Recipe, run_dir: Path, corpus: Corpus, start: Start | Non
     else:
         texts = (corpus.utterance(i).text for i in range(len(corpus)))
         tokenizer = Tokenizer.train(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.kind)
-    tokenizer.save(path)
+    write_whole(path, tokenizer.to_bytes())
     return tokenizer
 
 

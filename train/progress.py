@@ -1,6 +1,8 @@
 """What a run says of itself: a progress bar, JSON lines, TensorBoard."""
 
 import json
+import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -16,7 +18,11 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from tensorboardX import SummaryWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
+from tensorboardX.record_writer import RecordWriter
+from tensorboardX.summary import scalar
+
+from .checkpoint import write_whole
 
 
 class RunLog:
@@ -36,7 +42,7 @@ class RunLog:
         metrics = run_dir / "metrics.jsonl"
         _forget_after(metrics, start)
         self.records = open(metrics, "a", buffering=1)  # noqa: SIM115
-        self.tensorboard = SummaryWriter(str(run_dir / "tensorboard"), purge_step=start)
+        self.curves = Curves(run_dir / "tensorboard", start)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -61,13 +67,16 @@ class RunLog:
         trace: TracebackType | None,
     ) -> None:
         self.bar.stop()
-        self.records.close()
-        self.tensorboard.close()
+        for file in (self.records, self.curves):
+            try:
+                file.close()
+            except OSError:  # what is still in a buffer does not fit on a full disk
+                if error is None:
+                    raise
 
     def record(self, step: int, values: dict[str, float]) -> None:
         self.records.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            self.tensorboard.add_scalar(name, value, step)
+        self.curves.add(step, values)
         if "loss" in values:
             self.fields["loss"] = f"{values['loss']:.3f}"
         if "dev/wer" in values:
@@ -93,6 +102,37 @@ class RunLog:
             self.console.print(text, markup=False, highlight=False)
 
 
+class Curves:
+    """TensorBoard's event file, written by the caller's own thread.
+
+    tensorboardX's SummaryWriter writes in a thread of its own. When the disk is full that thread
+    dies, and the eleventh record after it waits for ever.
+    """
+
+    def __init__(self, folder: Path, start: int, *, flush_seconds: float = 20.0):
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        self.writer = RecordWriter(str(folder / name))
+        self.flush_seconds = flush_seconds
+        self.flushed = float("-inf")
+        self._write(file_version="brain.Event:2")
+        # Takes back what a run that was killed wrote of the steps that are done again.
+        self._write(step=start, session_log=SessionLog(status=SessionLog.START))
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._write(step=step, summary=scalar(name, value))
+        if time.monotonic() - self.flushed > self.flush_seconds:
+            self.flushed = time.monotonic()
+            self.writer.flush()
+
+    def close(self) -> None:
+        self.writer.close()
+
+    def _write(self, **fields: Any) -> None:
+        self.writer.write(Event(wall_time=time.time(), **fields).SerializeToString())
+
+
 def _forget_after(path: Path, step: int) -> None:
     """Takes out the records of steps that a resumed run will do again."""
     if not path.exists():
@@ -104,4 +144,4 @@ def _forget_after(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError):  # a line that a kill cut short
             continue
-    path.write_text("".join(kept))
+    write_whole(path, "".join(kept))

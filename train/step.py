@@ -9,7 +9,7 @@ import optax
 from flax import nnx
 
 from ..data.augment import spec_augment, warp_frequency
-from ..models.frontend import FrontendConfig
+from ..models.frontend import append_tail
 from ..models.transducer import Transducer
 from .losses import transducer_loss
 from .optimizer import ema_update, learning_rate
@@ -26,7 +26,7 @@ class TrainState(NamedTuple):
     ema: Any
     optimizer: optax.OptState
     frozen: Any
-    """Variables that are not trained: the statistics of the features."""
+    """Variables without a gradient: statistics of the features, and of batch normalisation."""
 
 
 def build_model(recipe: Recipe) -> Transducer:
@@ -35,27 +35,13 @@ def build_model(recipe: Recipe) -> Transducer:
 
 
 def split_model(model: Transducer) -> tuple[Any, Any, Any]:
-    """(graph definition, trained parameters, frozen variables) of a model."""
+    """(graph definition, trained parameters, variables without a gradient) of a model."""
     graphdef, params, frozen = nnx.split(model, nnx.Param, ...)
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(frozen)
 
 
 def merge_model(graphdef: Any, params: Any, frozen: Any) -> Transducer:
     return nnx.merge(graphdef, params, frozen)
-
-
-def append_tail(
-    samples: jax.Array, lengths: jax.Array, config: FrontendConfig
-) -> tuple[jax.Array, jax.Array]:
-    """[B, N] and lengths [B] with `config.tail` samples of silence after each row's end.
-
-    Returns:
-      `([B, N + tail], lengths [B])`; a row of no samples stays empty.
-    """
-    within = jnp.arange(samples.shape[1])[None, :] < lengths[:, None]
-    samples = jnp.where(within, samples, jnp.zeros_like(samples))
-    samples = jnp.pad(samples, ((0, 0), (0, config.tail)))
-    return samples, jnp.where(lengths > 0, lengths + config.tail, 0)
 
 
 def losses(
@@ -122,34 +108,43 @@ def make_train_step(
     parts = recipe.optimizer.accumulate
 
     def loss_of(params: Any, frozen: Any, batch: Batch, key: jax.Array):
-        return losses(merge_model(graphdef, params, frozen), batch, key, recipe)
+        model = merge_model(graphdef, params, frozen)
+        loss, metrics = losses(model, batch, key, recipe)
+        # Batch normalisation has moved its running statistics.
+        return loss, (metrics, split_model(model)[2])
+
+    gradient = jax.grad(loss_of, has_aux=True)
 
     def gradients(state: TrainState, batch: Batch, key: jax.Array):
-        value_and_grad = jax.grad(loss_of, has_aux=True)
+        """Gradients, metrics and the variables without a gradient after this batch."""
         if parts == 1:
-            return value_and_grad(state.params, state.frozen, batch, key)
+            grads, (metrics, frozen) = gradient(state.params, state.frozen, batch, key)
+            return grads, metrics, frozen
         # Every part takes rows from every device, so that no rows move between devices.
         cut = {
             k: v.reshape(v.shape[0] // parts, parts, *v.shape[1:]).swapaxes(0, 1)
             for k, v in batch.items()
         }
 
-        def add(total: Any, part: Any):
+        def add(carry: Any, part: Any):
+            total, frozen = carry
             index, rows = part
-            result = value_and_grad(
-                state.params, state.frozen, rows, jax.random.fold_in(key, index)
+            grads, (metrics, frozen) = gradient(
+                state.params, frozen, rows, jax.random.fold_in(key, index)
             )
-            return jax.tree.map(lambda t, r: t + r / parts, total, result), None
+            total = jax.tree.map(lambda t, r: t + r / parts, total, (grads, metrics))
+            return (total, frozen), None
 
-        shapes = jax.eval_shape(
-            value_and_grad, state.params, state.frozen, {k: v[0] for k, v in cut.items()}, key
-        )
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        return jax.lax.scan(add, zeros, (jnp.arange(parts), cut))[0]
+        first = {k: v[0] for k, v in cut.items()}
+        grads, (metrics, _) = jax.eval_shape(gradient, state.params, state.frozen, first, key)
+        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (grads, metrics))
+        indexed = (jnp.arange(parts), cut)
+        ((grads, metrics), frozen), _ = jax.lax.scan(add, (zeros, state.frozen), indexed)
+        return grads, metrics, frozen
 
     def train_step(state: TrainState, batch: Batch):
         key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
-        grads, metrics = gradients(state, batch, key)
+        grads, metrics, frozen = gradients(state, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm)
         updates, moments = optimizer.update(grads, state.optimizer, state.params)
@@ -171,7 +166,7 @@ def make_train_step(
                 keep(params, state.params),
                 keep(ema, state.ema),
                 keep(moments, state.optimizer),
-                state.frozen,
+                keep(frozen, state.frozen),
             ),
             metrics,
         )

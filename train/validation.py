@@ -1,6 +1,7 @@
 """Word error rate of a development set while a model is trained."""
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -8,18 +9,23 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from ..data.corpus import Corpus
+from ..data.corpus import Corpus, is_endless
+from ..data.errors import InputError
+from ..data.joined import JoinedCorpus
 from ..data.loader import evaluation_batches
 from ..data.text import normalize
 from ..data.tokenizer import Tokenizer
 from ..data.views import SelectedCorpus
 from ..metrics.wer import WordErrors, word_errors
 from ..models.decoding import greedy
+from ..models.frontend import append_tail
 from .recipe import Recipe
 from .sharding import put_batch
-from .step import append_tail, merge_model
+from .step import merge_model
 
 MAX_TOKENS = 96
+HELD_OUT = 10
+"""One in so many speakers, or utterances, is held out where no development set is given."""
 
 
 class Validation:
@@ -63,6 +69,51 @@ class Validation:
                 if i >= 0:
                     errors += word_errors(self.references[i], self.tokenizer.decode(row[:n]))
         return errors.wer if errors.words else 1.0
+
+
+def hold_out(corpus: Corpus) -> tuple[Corpus, Corpus, str]:
+    """(corpus to train on, development set, a sentence that says what it is).
+
+    A tenth of the speakers, if there are ten or more; else a tenth of the utterances. Which ones is
+    decided by a hash of their names, so it is the same in every run and on every host, and most of
+    it stays when recordings are added.
+
+    Raises InputError for a sum of corpora of which some are drawn anew in every epoch.
+    """
+    if isinstance(corpus, JoinedCorpus):
+        # What is joined must be divided, not the strings: they share their recordings.
+        parts = hold_out(corpus.base.base)
+        draws = max(corpus.draws // HELD_OUT, 1)
+        train, dev = (
+            JoinedCorpus(part, corpus.low, corpus.high, draws=count, seed=corpus.seed)
+            for part, count in zip(parts[:2], (corpus.draws, draws), strict=True)
+        )
+        return train, dev, parts[2]
+    if is_endless(corpus):
+        raise InputError(
+            f"nothing can be held out of {corpus.name}: name a development set by --data.dev."
+        )
+    utterances = [corpus.utterance(i) for i in range(len(corpus))]
+    speakers = sorted({u.speaker for u in utterances if u.speaker})
+    if len(speakers) >= HELD_OUT:
+        chosen = {speakers[i] for i in _tenth(speakers)}
+        held = [i for i, u in enumerate(utterances) if u.speaker in chosen]
+        what = f"{len(chosen)} of {len(speakers)} speakers ({len(held):,} utterances)"
+    else:
+        held = sorted(_tenth([u.id for u in utterances]))
+        what = f"{len(held):,} of {len(utterances):,} utterances"
+    rest = sorted(set(range(len(utterances))) - set(held))
+    return (
+        SelectedCorpus(corpus, rest, corpus.name),
+        SelectedCorpus(corpus, held, corpus.name),
+        f"{what} of {corpus.name} are held out to validate on; --data.dev names others",
+    )
+
+
+def _tenth(names: Sequence[str]) -> list[int]:
+    """Positions of a tenth of the names, at least one; none of a single name."""
+    order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
+    return order[: min(max(len(names) // HELD_OUT, 1), len(names) - 1)]
 
 
 def _slice(rows: np.ndarray) -> np.ndarray:

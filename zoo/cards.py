@@ -51,6 +51,14 @@ class Facts:
     streaming: bool
     step_ms: float
     """Milliseconds of audio that a step of the encoder takes: the grain of its answers."""
+    gflop_per_s: float | None = None
+    """Billions of floating-point operations (two a multiply-add) for a second of audio, in a
+    stream, the whole model; None in cards that were written before it was counted."""
+    encoder_gflop_per_s: float | None = None
+    """The encoder's share of them."""
+    state_kib: float | None = None
+    """What a stream keeps between two chunks, in units of 1,024 bytes; None too where it is no
+    stream."""
     status: str = "untrained"
     license: str = "apache-2.0"
     language: str = "en"
@@ -259,6 +267,7 @@ def _facts_text(facts: Facts) -> str:
         ("parameters", f"{facts.parameters:,}"),
         ("tokens", f"{facts.vocab_size:,}, blank included"),
         ("streaming", f"yes, in steps of {facts.step_ms:g} ms" if facts.streaming else "no"),
+        *_cost_rows(facts),
         ("language", facts.language),
         ("licence", facts.license),
     ]
@@ -272,6 +281,20 @@ def _facts_text(facts: Facts) -> str:
         if training.init_from:
             rows.append(("begun from", training.init_from))
     return _table(("what", ""), rows)
+
+
+def _cost_rows(facts: Facts) -> list[tuple[str, str]]:
+    rows = []
+    if facts.gflop_per_s is not None:
+        encoder = (
+            f", of which the encoder {facts.encoder_gflop_per_s:g}"
+            if facts.encoder_gflop_per_s is not None
+            else ""
+        )
+        rows.append(("cost", f"{facts.gflop_per_s:g} GFLOP per second of audio{encoder}"))
+    if facts.state_kib is not None:
+        rows.append(("state of a stream", f"{facts.state_kib:g} KiB"))
+    return rows
 
 
 def _results_text(results: Sequence[Measurement]) -> str:

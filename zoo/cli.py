@@ -1,4 +1,4 @@
-"""The command line: `parley list`, `show`, `transcribe`, `evaluate`, `train`.
+"""The command line: `parley list`, `show`, `transcribe`, `evaluate`, `train`...
 
 A command is a function of its arguments that returns the exit status; its module is imported when
 it is called for, so that `parley list` answers before JAX could have been imported. What a user
@@ -27,6 +27,7 @@ COMMANDS = {
     "transcribe": Command("commands_transcribe", "transcribe_command", "recordings to text"),
     "evaluate": Command("commands_evaluate", "evaluate_command", "word error rate on a corpus"),
     "train": Command("commands_train", "train_command", "train a preset"),
+    "experiment": Command("commands_experiment", "experiment_command", "run a comparison"),
 }
 _EXAMPLES = """examples:
   parley list --streaming --max-params 2e6

@@ -16,6 +16,8 @@ from .registry import Entry, card, search
 class ListArguments:
     """The models that there are; with conditions, those that meet all of them.
 
+    GFLOP/s: billions of floating-point operations that a second of audio takes.
+
     * parley list --streaming --max-params 2e6
     * parley list digits --json
     """
@@ -59,13 +61,15 @@ def list_command(argv: list[str]) -> int:
     if given.json:
         print(json.dumps([_record(entry) for entry in entries], indent=1))
         return 0
-    rows = table("name", "status", "parameters", "step", "WER", "what", right=("parameters",))
+    counts = ("parameters", "GFLOP/s")
+    rows = table("name", "status", *counts, "step", "WER", "what", right=counts)
     for entry in entries:
         facts = entry.facts
         rows.add_row(
             facts.name,
             "trained" if entry.trained else "untrained",
             f"{facts.parameters / 1e6:.2f} M",
+            "-" if facts.gflop_per_s is None else f"{facts.gflop_per_s:.3g}",
             f"{facts.step_ms:g} ms" if facts.streaming else "-",
             "\n".join(f"{r.wer:.2f} % {r.data}" for r in entry.results) or "-",
             facts.description,

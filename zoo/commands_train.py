@@ -24,9 +24,14 @@ _USAGE = """usage: parley train PRESET [--run-dir DIR] [--resume] [any recipe fi
 Trains a preset and writes the model's folder. A run that was stopped goes on with --resume and the
 same options; it ends with the parameters that an unbroken run would have.
 
+--data.train without --data.dev: an embedded corpus or LibriSpeech is validated on its own dev
+split; of other recordings, a tenth of the speakers is held out for it (of the utterances, if the
+speakers are unknown or fewer than ten). The same ones are held out in every run.
+
 examples:
   parley train rnnt-tiny
   parley train rnnt-tiny --run-dir runs/mine --steps 4000 --optimizer.peak-lr 2e-3
+  parley train rnnt-tiny --data.train my.jsonl
   parley train rnnt-tiny --data.train "my.jsonl?split=train" --data.dev "my.jsonl?split=dev"
   parley train rnnt-tiny --resume
 
@@ -52,6 +57,7 @@ def train_command(argv: list[str]) -> int:
 
     import jax
 
+    from ..train.checkpoint import named_disk_errors
     from ..train.loop import train
     from .runtime import use_compilation_cache
 
@@ -62,7 +68,8 @@ def train_command(argv: list[str]) -> int:
     if jax.process_index() != 0:  # of several machines, one writes
         return 0
     command = shlex.join(["parley", "train", *(word for word in argv if word != "--resume")])
-    export(folder, result, command)
+    with named_disk_errors(folder, "the trained model was not written"):
+        export(folder, result, command)
     remark(f"the model is in {folder}; try: parley transcribe {folder} recording.wav")
     print(folder)
     return 0
@@ -76,7 +83,8 @@ def override(preset: "Recipe", argv: list[str]) -> tuple["Recipe", Path, bool]:
     class TrainArguments:
         """Trains the preset; each option below is a field of its recipe, by its path."""
 
-        recipe: Annotated[Recipe, tyro.conf.arg(name="")]
+        # The kind of encoder is the preset's: without subcommands its fields keep their paths.
+        recipe: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
         run_dir: Path
         """Holds checkpoints, metrics, TensorBoard files and, at the end, the folder model."""
         resume: bool = False
@@ -84,7 +92,24 @@ def override(preset: "Recipe", argv: list[str]) -> tuple["Recipe", Path, bool]:
 
     default = TrainArguments(preset, Path("runs") / preset.name)
     given = parse(TrainArguments, argv, f"parley train {preset.name}", default=default)
-    return given.recipe, given.run_dir, given.resume
+    recipe = given.recipe
+    if _is_given("--data.train", argv) and not _is_given("--data.dev", argv):
+        # The preset's development set says nothing about other data.
+        recipe = replace(recipe, data=replace(recipe.data, dev=_dev_of(recipe.data.train)))
+    return recipe, given.run_dir, given.resume
+
+
+def _is_given(option: str, argv: list[str]) -> bool:
+    return any(word.partition("=")[0] == option for word in argv)
+
+
+def _dev_of(train: str) -> str:
+    """The corpus spec to validate on: itself if it has a dev split, else '', which holds out."""
+    from ..data.corpus import EMBEDDED
+
+    sources = [part.strip().partition("?")[0] for part in train.split(" + ")]
+    own = all(source in EMBEDDED or source.startswith("librispeech:") for source in sources)
+    return train if own else ""
 
 
 def start_from(name_or_path: str) -> "Start":

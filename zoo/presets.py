@@ -16,23 +16,34 @@ if TYPE_CHECKING:
 
 
 def facts_of(recipe: "Recipe", **more: object) -> Facts:
-    """Counts parameters from shapes alone; `more` are further fields of `Facts`."""
+    """Counts parameters and cost from shapes alone; `more` are further fields of `Facts`."""
     from flax import nnx
 
+    from ..models.cost import gflop, model_cost, state_bytes
     from .package import abstract_model, parameter_count
 
     graphdef, params, frozen = abstract_model(recipe)
     model = nnx.merge(graphdef, params, frozen)
+    cost, state = model_cost(recipe.model), state_bytes(recipe.model)
+    kind = recipe.model.encoder.kind
     values = {
         "name": recipe.name,
-        "family": "rnnt",
+        "family": "rnnt" if kind == "lstm" else kind,
         "description": recipe.description,
         "parameters": parameter_count(params),
         "vocab_size": recipe.model.vocab_size,
-        "streaming": model.encoder.lookahead is not None,
+        "streaming": state is not None,
         "step_ms": round(1000 * model.frame_s, 3),
+        "gflop_per_s": _rounded(gflop(cost.total)),
+        "encoder_gflop_per_s": _rounded(gflop(cost.encoder)),
+        "state_kib": None if state is None else _rounded(state / 1024),
     }
     return Facts(**{**values, **more})
+
+
+def _rounded(value: float) -> float:
+    """To three digits: 0.0289, 1.47, 48.2."""
+    return float(f"{value:.3g}")
 
 
 def measure_presets() -> dict[str, Facts]:

@@ -17,6 +17,7 @@ from ..data.audio import SAMPLE_RATE, resample, to_int16
 from ..data.errors import InputError
 from ..data.tokenizer import Tokenizer
 from ..models.decoding import DecoderState, Hypotheses, greedy, init_decoder
+from ..models.frontend import append_tail
 from ..models.transducer import StreamState
 from .package import ModelPackage
 from .runtime import use_compilation_cache
@@ -39,7 +40,7 @@ class Recognizer:
     Attributes:
       samples_per_step: samples that an encoder step takes.
       frame_s: the same in seconds.
-      tail: samples of silence to append to a recording, so that the last word is finished.
+      tail: samples of silence that end a stream, as `recognize` appends them to every row.
     """
 
     def __init__(self, package: ModelPackage):
@@ -53,7 +54,10 @@ class Recognizer:
         self.tail = package.recipe.model.frontend.tail
 
     def recognize(self, samples: np.ndarray, lengths: np.ndarray) -> list[list[Token]]:
-        """Tokens of each row of int16 samples [B, N], of which `lengths` [B] count."""
+        """Tokens of each row of int16 samples [B, N], of which `lengths` [B] count.
+
+        The silence in which a model finishes its last word is appended inside.
+        """
         return _rows(_recognize(self._graphdef, self._variables, samples, lengths))
 
     def start_stream(self) -> State:
@@ -75,6 +79,7 @@ _exact = jax.default_matmul_precision("float32")
 @_exact
 def _recognize(graphdef: Any, variables: Any, samples: jax.Array, lengths: jax.Array) -> Hypotheses:
     model = nnx.merge(graphdef, *variables)
+    samples, lengths = append_tail(samples, lengths, model.config.frontend)
     encoded, frames = model.encode(*model.features(samples, lengths))
     return greedy(model, encoded, frames)[0]
 

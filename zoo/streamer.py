@@ -63,7 +63,8 @@ class Stream:
         """The result; the silence that lets the model finish its last word is added here."""
         if self._finished:
             raise ValueError("this stream is finished: begin another one")
-        self._run(np.zeros(self._recognizer.tail, np.int16), STREAM_BLOCKS)
+        if self._received:  # of no samples there is no last word
+            self._run(np.zeros(self._recognizer.tail, np.int16), STREAM_BLOCKS)
         self._finished = True
         return self._words.finish(self.seconds, self._source)
 

@@ -33,6 +33,8 @@ _WINDOW = 128
 """Recordings that are read ahead and packed together: at most an hour of audio, 120 MB."""
 _READERS = 4
 _BLOCK_SECONDS = 10.0
+_LONGEST = BUCKET_SECONDS[-1] * SAMPLE_RATE
+"""Samples of a recording that still fits a batch."""
 
 
 class _Loaded(NamedTuple):
@@ -58,8 +60,6 @@ class Transcriber:
         self.tokenizer: Tokenizer = package.tokenizer
         self._recognizer = Recognizer(package)
         self.step_s: float = self._recognizer.frame_s
-        # Samples that fit the largest bucket together with the silence that is appended.
-        self._longest = BUCKET_SECONDS[-1] * SAMPLE_RATE - self._recognizer.tail
 
     @overload
     def transcribe(self, audio: Audio, *, rate: int = ...) -> Transcript: ...
@@ -107,7 +107,7 @@ class Transcriber:
         numbered = enumerate(audio)
         with ThreadPoolExecutor(_READERS) as pool:
             while window := list(islice(numbered, _WINDOW)):
-                loaded = pool.map(lambda item: _load(item[1], rate, self._longest), window)
+                loaded = pool.map(lambda item: _load(item[1], rate), window)
                 short: list[tuple[int, str, np.ndarray]] = []
                 long: list[tuple[int, str, Audio]] = []
                 for (index, _), item in zip(window, loaded, strict=True):
@@ -130,8 +130,7 @@ class Transcriber:
         items: Sequence[tuple[int, str, np.ndarray]],
         on_audio: Callable[[float], None] | None,
     ) -> Iterator[tuple[int, Transcript]]:
-        tail = self._recognizer.tail
-        for batch in pack([len(samples) + tail for _, _, samples in items], SAMPLE_RATE):
+        for batch in pack([len(samples) for _, _, samples in items], SAMPLE_RATE):
             chosen = [items[i] for i in batch.items]
             rows = self._run(batch, [samples for _, _, samples in chosen])
             for (index, source, samples), tokens in zip(chosen, rows, strict=False):
@@ -146,7 +145,7 @@ class Transcriber:
         lengths = np.zeros(batch.rows, np.int32)
         for row, samples in enumerate(rows):
             padded[row, : len(samples)] = samples
-            lengths[row] = len(samples) + self._recognizer.tail
+            lengths[row] = len(samples)
         return self._recognizer.recognize(padded, lengths)
 
     def _long(
@@ -170,11 +169,11 @@ def _source(audio: Audio) -> str:
     return "" if isinstance(audio, bytes | np.ndarray) else os.fspath(audio)
 
 
-def _load(audio: Audio, rate: int, longest: int) -> _Loaded | Rejected:
-    """Reads a recording of at most `longest` samples; of a longer one only the header."""
+def _load(audio: Audio, rate: int) -> _Loaded | Rejected:
+    """Reads a recording that fits a batch; of a longer one only the header."""
     try:
         if isinstance(audio, np.ndarray):
-            if audio.ndim == 1 and len(audio) / rate > longest / SAMPLE_RATE:
+            if audio.ndim == 1 and len(audio) / rate > _LONGEST / SAMPLE_RATE:
                 return _Loaded(audio, None)
             samples = as_samples(audio, rate)
             if len(samples) < MIN_SECONDS * SAMPLE_RATE:
@@ -182,11 +181,11 @@ def _load(audio: Audio, rate: int, longest: int) -> _Loaded | Rejected:
                     f"{len(samples)} samples are less than one window of "
                     f"{1000 * MIN_SECONDS:.0f} ms: give more."
                 )
-        elif audio_info(audio).duration > longest / SAMPLE_RATE:
+        elif audio_info(audio).duration > _LONGEST / SAMPLE_RATE:
             return _Loaded(audio, None)
         else:
             samples = read_audio(audio)
         # Resampling rounds, and a header without a length only guesses it.
-        return _Loaded(audio, samples if len(samples) <= longest else None)
+        return _Loaded(audio, samples if len(samples) <= _LONGEST else None)
     except InputError as error:
         return Rejected(_source(audio) or "recording", str(error))

@@ -1,1 +1,34 @@
-"""Encoders: features in, one vector a frame out, whole or in chunks."""
+"""Encoders: features in, frames for the joint out; one file a family.
+
+Each keeps the streaming contract (`models/streaming.py`) and is made from its configuration alone.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jax.typing import DTypeLike
+
+from ..streaming import Encoder
+from .conformer import ConformerConfig, ConformerEncoder
+from .contextnet import ContextNetConfig, ContextNetEncoder
+from .conv_rnnt import ConvRNNTConfig, ConvRNNTEncoder
+from .lstm import LSTMEncoder, LSTMEncoderConfig
+from .transformer import TransformerConfig, TransformerEncoder
+
+EncoderConfig = (
+    LSTMEncoderConfig | ConvRNNTConfig | ConformerConfig | ContextNetConfig | TransformerConfig
+)
+
+_ENCODERS = {
+    LSTMEncoderConfig: LSTMEncoder,
+    ConvRNNTConfig: ConvRNNTEncoder,
+    ConformerConfig: ConformerEncoder,
+    ContextNetConfig: ContextNetEncoder,
+    TransformerConfig: TransformerEncoder,
+}
+
+
+def make_encoder(
+    config: EncoderConfig, input_size: int, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
+) -> Encoder:
+    """The encoder that `config` describes, for features of width `input_size`."""
+    return _ENCODERS[type(config)](config, input_size, rngs=rngs, dtype=dtype)

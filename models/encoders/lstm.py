@@ -5,13 +5,14 @@ arXiv 1811.06621, section 2.
 """
 
 import dataclasses
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ..layers import LSTM, LSTMState, dropout
+from ..layers import LSTM, LSTMState, dropout, mask_frames, split_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class LSTMEncoderConfig:
         on at half the rate; None keeps the rate.
       dropout: share of each layer's output that is dropped in training.
       norm: normalise each layer's output (LayerNorm).
+      kind: tells recipes of different families apart.
     """
 
     width: int
@@ -34,6 +36,7 @@ class LSTMEncoderConfig:
     reduce_after: int | None = None
     dropout: float = 0.0
     norm: bool = False
+    kind: Literal["lstm"] = "lstm"
 
 
 class LSTMEncoder(nnx.Module):
@@ -85,13 +88,10 @@ class LSTMEncoder(nnx.Module):
         Returns:
           `(y [B, T // stride, output], lengths [B])`; y is 0 after its length.
         """
-        within = jnp.arange(x.shape[1])[None, :] < lengths[:, None]
-        x = jnp.where(within[:, :, None], x, jnp.zeros_like(x))
-        x = x[:, : x.shape[1] // self.stride * self.stride]
-        y, _ = self._run(x, self.init_state(x.shape[0]), key)
+        x = mask_frames(x[:, : x.shape[1] // self.stride * self.stride], lengths)
+        y, _ = self.run(x, self.init_state(x.shape[0]), key)
         lengths = lengths // self.stride
-        within = jnp.arange(y.shape[1])[None, :] < lengths[:, None]
-        return jnp.where(within[:, :, None], y, jnp.zeros_like(y)), lengths
+        return mask_frames(y, lengths), lengths
 
     def init_state(self, batch: int) -> tuple[LSTMState, ...]:
         """The state before the first frame."""
@@ -115,12 +115,14 @@ class LSTMEncoder(nnx.Module):
             raise ValueError(
                 f"a chunk must hold a multiple of {self.stride} frames, not {chunk.shape[1]}"
             )
-        return self._run(chunk, state, None)
+        return self.run(chunk, state, None)
 
-    def _run(
+    @jax.named_scope("lstm")
+    def run(
         self, x: jax.Array, state: tuple[LSTMState, ...], key: jax.Array | None
     ) -> tuple[jax.Array, tuple[LSTMState, ...]]:
-        keys = [None] * len(self.layers) if key is None else jax.random.split(key, len(self.layers))
+        """`step`, with a key for dropout."""
+        keys = split_key(key, len(self.layers))
         after = []
         for i, layer in enumerate(self.layers):
             if i == self.config.reduce_after:

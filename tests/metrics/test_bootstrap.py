@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from parley.metrics.bootstrap import speaker_bootstrap
+from parley.metrics.bootstrap import paired_speaker_bootstrap, speaker_bootstrap
 
 
 def simulate(rng: np.random.Generator, speakers: int) -> tuple[list[int], list[int], list[str]]:
@@ -69,3 +69,39 @@ def test_equal_speakers_leave_nothing_uncertain():
 def test_lengths_must_agree():
     with pytest.raises(ValueError, match="2 words"):
         speaker_bootstrap([1], [1, 2], ["a"])
+
+
+def test_pairing_finds_a_small_difference_between_systems_that_fail_on_the_same_speakers():
+    rng = np.random.default_rng(4)
+    errors, words, names = simulate(rng, 30)
+    # The other system makes the same errors but for every tenth of them.
+    better = [e - int(rng.binomial(e, 0.1)) for e in errors]
+    difference = (sum(better) - sum(errors)) / sum(words)
+    low, high = paired_speaker_bootstrap(better, errors, words, names)
+    assert low < difference < high < 0
+    # Apart, their intervals overlap by nearly all of their length.
+    alone_low, alone_high = speaker_bootstrap(errors, words, names)
+    assert speaker_bootstrap(better, words, names)[1] > alone_low
+    assert high - low < 0.5 * (alone_high - alone_low)
+
+
+def test_paired_coverage():
+    rng = np.random.default_rng(5)
+    trials, hits = 400, 0
+    for _ in range(trials):
+        errors, words, names = simulate(rng, 20)
+        # An independent system of two thirds of the errors: 0.1 * (2 / 3 - 1) apart.
+        other = [int(rng.binomial(e, 2 / 3)) for e in errors]
+        low, high = paired_speaker_bootstrap(other, errors, words, names, draws=400)
+        hits += low <= -0.1 / 3 <= high
+    assert 0.905 <= hits / trials <= 0.985
+
+
+def test_turning_the_systems_round_turns_the_interval_round():
+    errors, words, names = simulate(np.random.default_rng(6), 12)
+    other = errors[::-1]
+    low, high = paired_speaker_bootstrap(errors, other, words, names)
+    assert (-high, -low) == pytest.approx(paired_speaker_bootstrap(other, errors, words, names))
+    assert paired_speaker_bootstrap(errors, errors, words, names) == (0.0, 0.0)
+    with pytest.raises(ValueError, match="of the baseline"):
+        paired_speaker_bootstrap(errors, other[1:], words, names)

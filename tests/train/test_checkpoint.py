@@ -11,7 +11,14 @@ import pytest
 
 from parley.data.errors import InputError
 from parley.train import checkpoint
-from parley.train.checkpoint import Checkpoints, fingerprint, lock_run, require_space
+from parley.train.checkpoint import (
+    Checkpoints,
+    fingerprint,
+    lock_run,
+    named_disk_errors,
+    require_space,
+    write_whole,
+)
 
 
 def state(value: float) -> dict:
@@ -114,6 +121,23 @@ def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(saved, monkey
         with pytest.raises(InputError, match=r"is full.*last good checkpoint: 2"):
             saved.save(3, state(3))
     assert saved.restore(template())[0] == 2
+
+
+def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "recipe.json"
+    write_whole(path, "before")
+
+    def full(self, data):
+        with open(self, "wb") as file:
+            file.write(data[:3])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(type(path), "write_bytes", full)
+    with pytest.raises(InputError, match=r"is full, so it ended; .* --resume"):  # noqa: SIM117
+        with named_disk_errors(tmp_path, "it ended"):
+            write_whole(path, "afterwards")
+    assert path.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_another_error_is_not_called_a_full_disk(saved, monkeypatch):

@@ -29,6 +29,9 @@ FACTS = Facts(
     vocab_size=128,
     streaming=True,
     step_ms=80.0,
+    gflop_per_s=0.054,
+    encoder_gflop_per_s=0.0289,
+    state_kib=7.19,
     status="trained",
     training=Training(
         command="parley train rnnt-test --steps 10",
@@ -168,6 +171,23 @@ def test_an_untrained_card_has_no_numbers():
     assert metadata["status"] == "untrained"
     assert "model-index" not in metadata
     assert "Nothing has been measured yet." in text
+
+
+def test_cost_is_shown_where_it_is_known(path: Path):
+    text = path.read_text()
+    assert "| cost | 0.054 GFLOP per second of audio, of which the encoder 0.0289 |" in text
+    assert "| state of a stream | 7.19 KiB |" in text
+
+
+def test_a_card_from_before_cost_was_counted(path: Path):
+    cost = ("gflop_per_s", "encoder_gflop_per_s", "state_kib")
+    lines = path.read_text().splitlines(keepends=True)
+    older = [line for line in lines if not line.strip().startswith(cost)]
+    assert len(older) == len(lines) - len(cost)
+    path.write_text("".join(older))
+    card = read_card(path)
+    assert card.facts == dataclasses.replace(FACTS, **dict.fromkeys(cost))
+    assert "| cost |" not in render(card)
 
 
 @pytest.mark.parametrize(

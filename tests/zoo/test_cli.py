@@ -58,7 +58,12 @@ def test_every_command_explains_itself_with_an_example(name: str, capsys: Output
 
 def test_list(capsys: Output):
     assert cli.main(["list"]) == 0
-    assert "rnnt-tiny" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "rnnt-tiny" in text
+    head, row = (
+        next(x for x in text.splitlines() if x.startswith(n)) for n in ("name", "rnnt-30m")
+    )
+    assert float(row[: head.index("GFLOP/s") + 7].split()[-1]) == 1.65
     assert cli.main(["list", "--json", "--max-params", "2e6"]) == 0
     entries = json.loads(capsys.readouterr().out)
     assert all(entry["parameters"] <= 2e6 for entry in entries)
@@ -68,9 +73,13 @@ def test_list(capsys: Output):
 
 def test_show(tiny_folder: Path, capsys: Output):
     assert cli.main(["show", str(tiny_folder)]) == 0
-    assert "Random weights." in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "Random weights." in text
+    assert "GFLOP per second of audio" in text
     assert cli.main(["show", str(tiny_folder), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["name"] == "tiny"
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["name"] == "tiny"
+    assert 0 < shown["encoder_gflop_per_s"] < shown["gflop_per_s"]
 
 
 @pytest.mark.parametrize(
@@ -275,6 +284,24 @@ def test_any_field_of_a_recipe_by_its_path():
     assert recipe.seed == 7
     assert recipe.loss == preset.loss
     assert (run_dir, resume) == (Path("here"), True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "dev"),
+    [
+        ([], "assistant"),
+        (["--data.train", "my.jsonl"], ""),
+        (["--data.train=my.jsonl?join=1-7", "--seed", "1"], ""),
+        (["--data.train", "my.jsonl", "--data.dev", "words"], "words"),
+        (["--data.train", "words + my.jsonl"], ""),
+        (["--data.train", "words?speakers=9 + assistant"], "words?speakers=9 + assistant"),
+    ],
+)
+def test_other_data_is_not_validated_on_the_presets(arguments: list[str], dev: str):
+    from parley.configs import presets
+
+    recipe, *_ = commands_train.override(presets()["rnnt-tiny"], arguments)
+    assert recipe.data.dev == dev
 
 
 def test_a_finished_run_becomes_a_model(

@@ -26,6 +26,12 @@ def test_every_preset_is_listed():
         assert entry.trained or entry.results == ()
 
 
+def test_every_preset_says_what_it_costs():
+    for name, facts in registry.presets_data().items():
+        assert 0 < facts["encoder_gflop_per_s"] < facts["gflop_per_s"], name
+        assert (facts["state_kib"] is not None) == facts["streaming"], name
+
+
 def test_shipped_models_stand_first_and_hide_their_preset(
     tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

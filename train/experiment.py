@@ -1,0 +1,127 @@
+"""An experiment: a grid of recipes that are compared, as a Python value.
+
+`configs/experiments/` holds the experiments and `parley experiment` runs them. A row is one recipe
+with its seed; rows that differ in the seed alone share a group, which the table shows as one line.
+Rows stand in the order in which they should be run: what the main claim rests on first, seed by
+seed, so that a grid that is cut short still compares like with like.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .recipe import Recipe
+
+DIGITS = "digits/manifest.jsonl"
+"""The recording list of the Free Spoken Digit Dataset, as experiments name it; where it really
+lies is said when the experiment is run, and enters no result."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Speech that rows are scored on."""
+
+    name: str
+    data: str
+    """A corpus's spec, see `open_corpus`."""
+    split: str = "test"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training run."""
+
+    name: str
+    group: str
+    """What is compared: rows of one group differ in the seed alone."""
+    recipe: Recipe
+
+    @property
+    def seed(self) -> int:
+        return self.recipe.seed
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows that share a table.
+
+    `baseline` is the group that the others are compared with, of this part or another one; rows
+    are paired by seed and speaker.
+    """
+
+    title: str
+    rows: tuple[Row, ...]
+    conditions: tuple[Condition, ...]
+    text: str = ""
+    """What the part asks."""
+    baseline: str = ""
+    plot: bool = False
+    """Draw word error against cost, under the first condition."""
+    first: bool = False
+    """Run its rows before those of the parts that stand above it on the page."""
+
+    @property
+    def groups(self) -> dict[str, list[Row]]:
+        """Rows by group, in the order of first appearance."""
+        groups: dict[str, list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(row.group, []).append(row)
+        return groups
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Parts in the order in which a reader wants them.
+
+    Raises:
+      ValueError: two rows or two conditions of one part share a name, or a baseline is no group.
+    """
+
+    name: str
+    title: str
+    question: str
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        names = [row.name for row in self.rows]
+        for part in self.parts:
+            _unique(self.name, "conditions", [condition.name for condition in part.conditions])
+            if part.baseline and part.baseline not in {row.group for row in self.rows}:
+                raise ValueError(f"{self.name}: no group is called {part.baseline!r}")
+        _unique(self.name, "rows", names)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """In the order in which they are run."""
+        parts = sorted(self.parts, key=lambda part: not part.first)
+        return tuple(row for part in parts for row in part.rows)
+
+    @property
+    def needs_digits(self) -> bool:
+        """Whether some row or condition reads the recorded digits."""
+        return any(DIGITS in spec for spec in self._specs())
+
+    def conditions_of(self, row: Row) -> tuple[Condition, ...]:
+        return next(part.conditions for part in self.parts if row in part.rows)
+
+    def _specs(self) -> Iterator[str]:
+        for part in self.parts:
+            yield from (condition.data for condition in part.conditions)
+            for row in part.rows:
+                yield from (row.recipe.data.train, row.recipe.data.dev)
+
+
+def with_digits(recipe: Recipe, manifest: str) -> Recipe:
+    """The recipe with the recorded digits read from `manifest`."""
+    data = recipe.data
+    data = dataclasses.replace(
+        data, train=data.train.replace(DIGITS, manifest), dev=data.dev.replace(DIGITS, manifest)
+    )
+    return dataclasses.replace(recipe, data=data)
+
+
+def _unique(experiment: str, kind: str, names: list[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise ValueError(f"{experiment}: two {kind} are called {twice[0]!r}")

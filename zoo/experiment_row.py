@@ -1,0 +1,237 @@
+"""One row of an experiment, in a process of its own: trained, scored, measured.
+
+    python -m parley.zoo.experiment_row FOLDER
+
+FOLDER/task.json says what to do and FOLDER/outcome.json what came of it; between them lie the
+run's checkpoints and its model, from which an interrupted row goes on. When standard input ends,
+the process that wanted the row is gone: training saves its state and stops.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from ..data.corpus import open_corpus
+from ..data.errors import InputError
+from ..train.experiment import DIGITS, Condition, with_digits
+from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
+from .cards import CARD, Training, read_card
+from .console import audio_progress
+from .evaluation import Evaluation, evaluate
+from .files import replace_file
+from .transcriber import Transcriber
+
+TASK, OUTCOME = "task.json", "outcome.json"
+_PARTS = ("total", "frontend", "encoder", "prediction", "joint")
+_STREAM_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a row has to do; its recipe and conditions name the digits as the experiment does."""
+
+    recipe: Recipe
+    conditions: tuple[Condition, ...]
+    command: str
+    """What a user types to have this row made."""
+    digits: str = DIGITS
+    """Where the recorded digits are listed."""
+
+    def as_json(self) -> str:
+        return json.dumps(asdict(self), indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Task":
+        values = json.loads(text)
+        return cls(
+            recipe_from_dict(values["recipe"]),
+            tuple(Condition(**condition) for condition in values["conditions"]),
+            values["command"],
+            values["digits"],
+        )
+
+
+def run_task(task: Task, folder: Path) -> dict[str, Any]:
+    """Does what is left of the task in `folder`, and returns the record of the row.
+
+    Raises InputError as training, `open_corpus` and `evaluate` do.
+    """
+    training = trained(task, folder)
+    from . import load
+
+    model = load(folder / "model")
+    evaluations = {c.name: _evaluate(model, c, task.digits) for c in task.conditions}
+    return {
+        "status": "done",
+        "seed": task.recipe.seed,
+        "command": task.command,
+        "date": training.date,
+        "device": training.device,
+        "steps": training.steps,
+        "train_seconds": training.seconds,
+        "audio_hours": training.audio_hours,
+        "dev_wer": _dev_wer(folder),
+        **_size(folder),
+        "stream_speed": _stream_speed(model, task),
+        "evaluations": evaluations,
+        "recipe": recipe_to_dict(task.recipe),
+    }
+
+
+def trained(task: Task, folder: Path) -> Training:
+    """Trains the model of the row, or finds it trained; it lies in `folder/model`."""
+    if not (folder / "model" / CARD).exists():
+        from ..train.loop import train
+        from .commands_train import export, start_from
+        from .runtime import use_compilation_cache
+
+        use_compilation_cache()
+        recipe = with_digits(task.recipe, task.digits)
+        start = start_from(recipe.init_from) if recipe.init_from else None
+        checkpoints = folder / "checkpoints"
+        done = max((int(p.name) for p in checkpoints.glob("*") if p.name.isdecimal()), default=0)
+        result = train(recipe, folder, resume=checkpoints.exists(), start=start)
+        # A resumed run has timed its last steps alone: the others took as long. Zero is unknown.
+        left = result.steps - done
+        share = result.steps / left if left else 0.0
+        result = replace(
+            result,
+            recipe=replace(result.recipe, data=task.recipe.data),
+            seconds=result.seconds * share,
+            audio_seconds=result.audio_seconds * share,
+        )
+        export(folder / "model", result, task.command)
+    training = read_card(folder / "model" / CARD).facts.training
+    if training is None:
+        raise InputError(f"{folder / 'model' / CARD} does not say how the model was trained.")
+    return training
+
+
+def _evaluate(model: Transcriber, condition: Condition, digits: str) -> dict[str, Any]:
+    corpus = open_corpus(condition.data.replace(DIGITS, digits), condition.split)
+    total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
+    with audio_progress(condition.name, total) as advance:
+        evaluation = evaluate(model, corpus, on_audio=advance)
+    score = evaluation.score
+    return {
+        "data": condition.data,
+        "split": condition.split,
+        "wer": round(100 * score.wer, 3),
+        **asdict(score.errors),
+        "utterances": score.utterances,
+        "left_out": len(evaluation.quarantine),
+        "seconds": round(evaluation.seconds, 1),
+        "speakers": errors_of_speakers(evaluation),
+    }
+
+
+def errors_of_speakers(evaluation: Evaluation) -> dict[str, list[int]]:
+    """speaker -> [errors, words]; an utterance of an unknown speaker goes by its id."""
+    found: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for utterance in evaluation.utterances:
+        counts = found[utterance.speaker or utterance.id]
+        counts[0] += utterance.errors.total
+        counts[1] += utterance.errors.words
+    return dict(found)
+
+
+def _dev_wer(folder: Path) -> float | None:
+    """Percent, of the finished model, as training measured it."""
+    records = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    rates = [record["dev/wer"] for record in records if "dev/wer" in record]
+    return round(100 * rates[-1], 3) if rates else None
+
+
+def _size(folder: Path) -> dict[str, Any]:
+    """Parameters, multiply-adds per second of audio, and what a stream keeps and sees."""
+    from flax import nnx
+
+    from ..models.cost import model_cost, state_bytes
+    from .package import abstract_model, parameter_count, read_recipe
+
+    recipe = read_recipe(folder / "model")  # with the size of its vocabulary
+    graphdef, params, frozen = abstract_model(recipe)
+    encoder = nnx.merge(graphdef, params, frozen).encoder
+    cost = model_cost(recipe.model)
+    frame_s = recipe.model.frontend.step / recipe.model.frontend.sample_rate
+    return {
+        "parameters": parameter_count(params),
+        "encoder_parameters": cost.parameters["encoder"],
+        "cost": {part: getattr(cost, part) for part in _PARTS},
+        "state_bytes": state_bytes(recipe.model),
+        "receptive_field_s": (
+            None if encoder.receptive_field is None else round(encoder.receptive_field * frame_s, 3)
+        ),
+    }
+
+
+def _stream_speed(model: Transcriber, task: Task) -> float | None:
+    """Times real time of a stream that is fed one encoder frame at a time; None: cannot stream."""
+    condition = task.conditions[0]
+    corpus = open_corpus(condition.data.replace(DIGITS, task.digits), condition.split)
+    audio, index = np.zeros(0, np.int16), 0
+    while len(audio) < _STREAM_SECONDS * 16_000 and index < len(corpus):
+        audio = np.concatenate([audio, corpus.samples(index)])
+        index += 1
+    size = round(model.step_s * 16_000)
+
+    def stream(samples: np.ndarray) -> float:
+        began = perf_counter()
+        session = model.stream()
+        for start in range(0, len(samples), size):
+            session.feed(samples[start : start + size])
+        session.finish()
+        return perf_counter() - began
+
+    try:
+        stream(audio[: 2 * 16_000])  # compiles
+    except ValueError:
+        return None
+    return round(len(audio) / 16_000 / stream(audio), 1)
+
+
+def main(folder: Path) -> int:
+    """Runs the task of a folder and writes its outcome; 0 also where the outcome is a failure."""
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    task = Task.from_json((folder / TASK).read_text())
+    outcome: Mapping[str, Any]
+    try:
+        outcome = run_task(task, folder)
+    except KeyboardInterrupt:
+        return 130
+    except InputError as error:
+        outcome = failure(task.recipe, str(error).replace(task.digits, DIGITS))
+    except Exception as error:
+        # One row's crash is not the grid's: what is known of it goes into the record.
+        traceback.print_exc()
+        first = str(error).strip().partition("\n")[0]
+        outcome = failure(task.recipe, f"{type(error).__name__}: {first}"[:300])
+    replace_file(folder / OUTCOME, json.dumps(outcome) + "\n")
+    return 0
+
+
+def failure(recipe: Recipe, reason: str) -> dict[str, Any]:
+    """The record of a row that could not be finished."""
+    return {"status": "failed", "reason": reason, "recipe": recipe_to_dict(recipe)}
+
+
+def _stop_with_parent() -> None:
+    # Not through sys.stdin, whose lock a daemon thread would hold when the interpreter ends.
+    while os.read(0, 4096):
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
