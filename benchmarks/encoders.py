@@ -237,7 +237,7 @@ def _forms(recipe: Recipe, given: argparse.Namespace) -> dict[str, Callable[[], 
     """The programs to time: the recipe's training step, and what its profile needs."""
     graphdef, params, frozen = split_model(build_model(recipe))
     optimizer = make_optimizer(recipe.optimizer, recipe.steps)
-    state = TrainState(jnp.zeros((), jnp.int32), params, params, optimizer.init(params), frozen)
+    state = TrainState(jnp.int32(0), jnp.int32(0), params, params, optimizer.init(params), frozen)
     # The step donates its state, so that it needs arrays of its own.
     held = [jax.tree.map(jnp.copy, state)]
     batch = jax.device_put(_batch(recipe, given.batch, given.seconds))

@@ -52,7 +52,14 @@ def initial_state(
     def state_of(params: Any, frozen: Any) -> TrainState:
         # A copy of its own: the step donates its input, and one buffer cannot be given twice.
         average = jax.tree.map(jnp.copy, params)
-        return TrainState(jnp.zeros((), jnp.int32), params, average, optimizer.init(params), frozen)
+        return TrainState(
+            seed=jnp.asarray(recipe.seed, jnp.int32),
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            ema=average,
+            optimizer=optimizer.init(params),
+            frozen=frozen,
+        )
 
     shapes = jax.eval_shape(lambda: state_of(*fresh()))
     places = shardings(shapes, mesh)

@@ -19,8 +19,13 @@ Batch = Mapping[str, jax.Array]
 
 
 class TrainState(NamedTuple):
-    """All that a run is between two steps. Randomness is a function of (seed, step)."""
+    """All that a run is between two steps. Randomness is a function of (seed, step).
 
+    The seed is an input and no constant of the program, so that runs which differ in it alone share
+    what is compiled.
+    """
+
+    seed: jax.Array
     step: jax.Array
     params: Any
     ema: Any
@@ -143,7 +148,7 @@ def make_train_step(
         return grads, metrics, frozen
 
     def train_step(state: TrainState, batch: Batch):
-        key = jax.random.fold_in(jax.random.key(recipe.seed), state.step)
+        key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         grads, metrics, frozen = gradients(state, batch, key)
         norm = optax.tree.norm(grads)
         finite = jnp.isfinite(norm)
@@ -162,6 +167,7 @@ def make_train_step(
         }
         return (
             TrainState(
+                state.seed,
                 state.step + 1,
                 keep(params, state.params),
                 keep(ema, state.ema),

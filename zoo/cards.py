@@ -17,11 +17,11 @@ import yaml
 
 from ..data.errors import InputError
 from .files import replace_file
+from .markdown import block, markdown_table, replace_block
 
 CARD = "README.md"
 TASK = "automatic-speech-recognition"
 _FRONT = re.compile(r"\A---\s*\n(.*?\n)---\s*\n?(.*)\Z", re.DOTALL)
-_MARKS = "<!-- parley:{0} (generated) -->", "<!-- /parley:{0} -->"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def new_card(facts: Facts, *, notes: str = "") -> Card:
 
 {facts.description}
 
-{_block("facts", "")}
+{block("facts", "")}
 
 ## Use
 
@@ -132,7 +132,7 @@ print(zoo.load("{facts.name}").transcribe("recording.wav"))
 
 ## Results
 
-{_block("results", "")}
+{block("results", "")}
 
 ## Intended use and limits
 
@@ -202,8 +202,8 @@ def render(card: Card) -> str:
 
 def body(card: Card) -> str:
     """The Markdown below the metadata, its generated blocks brought up to date."""
-    text = _replaced(card.text, "facts", _facts_text(card.facts))
-    text = _replaced(text, "results", _results_text(card.results))
+    text = replace_block(card.text, "facts", _facts_text(card.facts))
+    text = replace_block(text, "results", _results_text(card.results))
     return f"{text.strip()}\n"
 
 
@@ -280,7 +280,7 @@ def _facts_text(facts: Facts) -> str:
         ]
         if training.init_from:
             rows.append(("begun from", training.init_from))
-    return _table(("what", ""), rows)
+    return markdown_table(("what", ""), rows)
 
 
 def _cost_rows(facts: Facts) -> list[tuple[str, str]]:
@@ -310,7 +310,9 @@ def _results_text(results: Sequence[Measurement]) -> str:
         for r in results
     ]
     parts = [
-        _table(("data", "WER (95 % interval over speakers)", "sub / del / ins", "words"), rows)
+        markdown_table(
+            ("data", "WER (95 % interval over speakers)", "sub / del / ins", "words"), rows
+        )
     ]
     for r in results:
         for column, values in r.groups.items():
@@ -319,7 +321,7 @@ def _results_text(results: Sequence[Measurement]) -> str:
                 for value, g in values.items()
             ]
             parts.append(f"{r.name}, by {column}:")
-            parts.append(_table((column, "WER", "words"), group_rows))
+            parts.append(markdown_table((column, "WER", "words"), group_rows))
     measured = [f"- {r.name}: `{r.command}`, {r.date}, {r.device}" for r in results]
     return "\n\n".join([*parts, "Measured by:\n\n" + "\n".join(measured)])
 
@@ -328,22 +330,3 @@ def percent(wer: float, low: float | None, high: float | None) -> str:
     """`5.31 % (4.20 to 6.55)`; the arguments are percents."""
     interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
     return f"{wer:.2f} %{interval}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    # A bar inside a cell would end it.
-    lines = [head, ["---"] * len(head), *([c.replace("|", "\\|") for c in row] for row in rows)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _block(name: str, content: str) -> str:
-    first, last = (mark.format(name) for mark in _MARKS)
-    return f"{first}\n{content}\n{last}"
-
-
-def _replaced(text: str, name: str, content: str) -> str:
-    """`text` with the generated block `name` renewed; at the end where somebody took it out."""
-    first, last = (re.escape(mark.format(name)) for mark in _MARKS)
-    block = _block(name, content)
-    new, count = re.subn(f"{first}.*?{last}", lambda _: block, text, count=1, flags=re.DOTALL)
-    return new if count else f"{text.rstrip()}\n\n{block}\n"

@@ -34,6 +34,7 @@ _EXAMPLES = """examples:
   parley transcribe rnnt-tiny recording.wav
   parley evaluate rnnt-tiny --data assistant --split test --by accent
   parley train rnnt-tiny --run-dir runs/mine --optimizer.peak-lr 2e-3
+  parley experiment encoders --dry-run
 """
 # What a path that the user gave can make the system say.
 _USERS_ERRNO = {

@@ -132,8 +132,7 @@ class LocalEncoder(nnx.Module):
             )
         self.dtype = dtype
         self.plane = config.local == "2d"
-        self.bins = [config.bins]
-        """Mel bins before each layer, and after the last."""
+        bins = [config.bins]
         layers = []
         if config.local == "2d":
             if input_size % config.bins:
@@ -141,14 +140,16 @@ class LocalEncoder(nnx.Module):
             size = input_size // config.bins
             for width, stride in zip(config.channels, config.frequency_strides, strict=True):
                 layers.append(PlaneConv(size, width, config.kernel, stride, rngs=rngs, dtype=dtype))
-                self.bins.append((self.bins[-1] - 1) // stride + 1)
+                bins.append((bins[-1] - 1) // stride + 1)
                 size = width
-            size *= self.bins[-1]
+            size *= bins[-1]
         else:
             size = input_size
             for width in config.channels if config.local == "1d" else ():
                 layers.append(CausalConv(size, width, config.kernel, rngs=rngs, dtype=dtype))
                 size = width
+        self.bins = tuple(bins)
+        """Mel bins before each layer, and after the last."""
         self.layers = nnx.List(layers)
         self.output = nnx.Linear(size, config.width, dtype=dtype, rngs=rngs)
 

@@ -1,0 +1,113 @@
+"""The training step with batch normalisation, and what is a constant of its program."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from parley.models.encoders.conv_rnnt import ConvRNNTConfig
+from parley.models.encoders.lstm import LSTMEncoderConfig
+from parley.train.step import TrainState, build_model, make_train_step, split_model
+from tones import recipe
+
+ROWS = 8
+
+
+def normed(**changes):
+    """Tones through a ConvRNN-T with batch normalisation and nothing random."""
+    made = recipe(**changes)
+    encoder = ConvRNNTConfig(
+        lstm=LSTMEncoderConfig(width=8, layers=1, output=16),
+        width=8,
+        bins=16,
+        channels=(4,),
+        frequency_strides=(4,),
+        global_blocks=1,
+        squeeze_reduction=4,
+        dropout=0.0,
+    )
+    return dataclasses.replace(
+        made,
+        model=dataclasses.replace(made.model, vocab_size=5, encoder=encoder),
+        augment=dataclasses.replace(made.augment, freq_masks=0, time_masks=0),
+    )
+
+
+def start(made):
+    graphdef, params, frozen = split_model(build_model(made))
+    optimizer = optax.sgd(1e-3)
+    state = TrainState(
+        jnp.int32(made.seed), jnp.int32(0), params, params, optimizer.init(params), frozen
+    )
+    return state, make_train_step(graphdef, made, optimizer)
+
+
+@pytest.fixture(scope="module")
+def batch():
+    rng = np.random.default_rng(0)
+    return {
+        "samples": rng.normal(0, 2000, (ROWS, 8000)).astype(np.int16),
+        "sample_lengths": np.asarray([8000, 7000, 6000, 5000, 8000, 4000, 7500, 6500], np.int32),
+        "labels": rng.integers(1, 5, (ROWS, 3)).astype(np.int32),
+        "label_lengths": np.full(ROWS, 3, np.int32),
+    }
+
+
+def test_the_step_moves_the_running_statistics(batch):
+    state, step = start(normed())
+    after, metrics = jax.jit(step)(state, batch)
+    assert bool(metrics["finite"])
+    norms = after.frozen["encoder"]["blocks"][0]["norms"]
+    for index in norms:
+        assert np.any(np.asarray(norms[index]["mean"]) != 0.0)
+        assert np.any(np.asarray(norms[index]["var"]) != 1.0)
+    # The statistics of the features belong to the data and not to the step.
+    np.testing.assert_array_equal(
+        after.frozen["frontend"]["mean"], state.frozen["frontend"]["mean"]
+    )
+
+
+def test_a_gradient_that_is_not_finite_leaves_the_statistics_alone(batch):
+    state, step = start(normed())
+    params = jax.tree.map(lambda p: p, state.params)
+    params["joiner"]["output"]["bias"] = params["joiner"]["output"]["bias"] * jnp.nan
+    broken = state._replace(params=params)
+    after, metrics = jax.jit(step)(broken, batch)
+    assert not bool(metrics["finite"])
+    jax.tree.map(np.testing.assert_array_equal, after.frozen, state.frozen)
+
+
+def test_microbatches_pass_the_statistics_on(batch):
+    """With an accumulation of 2 the running mean moves twice: m, then m + 0.99 (1 - 0.99) ..."""
+    whole, once = start(normed())
+    parts = dataclasses.replace(normed().optimizer, accumulate=2)
+    halves, twice = start(normed(optimizer=parts))
+    a, _ = jax.jit(once)(whole, batch)
+    b, _ = jax.jit(twice)(halves, batch)
+
+    def scale(state):
+        norms = state.frozen["encoder"]["blocks"][0]["norms"]
+        # An average that forgets 1 % a step has kept this much of its start, a variance of 1.
+        return float(np.abs(np.asarray(norms[0]["mean"])).sum())
+
+    assert scale(b) == pytest.approx(scale(a) * (1 + 0.99), rel=0.05)
+
+
+def test_the_seed_is_no_constant_of_the_program(batch):
+    """Runs that differ in the seed alone share what is compiled; their draws differ."""
+    made = recipe()
+    made = dataclasses.replace(made, model=dataclasses.replace(made.model, vocab_size=5))
+    programs, losses = [], []
+    for seed in (0, 1):
+        state, step = start(dataclasses.replace(made, seed=seed))
+        programs.append(jax.jit(step).lower(state, batch).as_text())
+        if seed == 0:
+            compiled, first = jax.jit(step), state
+    assert programs[0] == programs[1]
+    for seed in (0, 1):
+        state = jax.tree.map(jnp.copy, first)._replace(seed=jnp.int32(seed))
+        losses.append(float(compiled(state, batch)[1]["loss"]))
+    assert losses[0] != losses[1]
