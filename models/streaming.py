@@ -28,10 +28,8 @@ class Encoder(Protocol):
     lookahead: int
     receptive_field: int | None
 
-    def __call__(
-        self, x: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """[B, T, D] and [B] -> `(y [B, T // stride, output], lengths [B])`; `key` in training."""
+    def __call__(self, x: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, T, D] and [B] -> `(y [B, T // stride, output], lengths [B])`."""
         ...
 
     def init_state(self, batch: int) -> Any:

@@ -22,6 +22,9 @@ import orbax.checkpoint as ocp
 
 from ..data.errors import InputError
 
+# How Orbax says that a checkpoint has other parts than are asked for.
+_OTHER_STRUCTURE = ("tree structures do not match", "Structure mismatch")
+
 
 @jax.jit
 def fingerprint(tree: Any) -> jax.Array:
@@ -130,13 +133,15 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Steps of the checkpoints that lie on the disk, in order."""
-        return sorted(self.manager.all_steps(read=True))
+        self.manager.reload()
+        return sorted(self.manager.all_steps())
 
     def restore(self, template: Any) -> tuple[int, Any, list[str]]:
         """The newest checkpoint that is whole, in the shapes and shardings of `template`.
 
         Returns (step, state, notes): a note for each damaged checkpoint that was passed over and
-        moved to `damaged-<step>`. Raises InputError if none can be read.
+        moved to `damaged-<step>`. Raises InputError if none can be read, or if the state of another
+        version of the program lies there, which is left as it is.
         """
         notes: list[str] = []
         expected = {"state": template, "fingerprint": jax.ShapeDtypeStruct((), jnp.uint32)}
@@ -147,6 +152,12 @@ class Checkpoints:
                     return step, tree["state"], notes
                 reason = "its contents changed since they were written"
             except Exception as error:  # whatever a damaged file makes the reader raise
+                if any(words in str(error) for words in _OTHER_STRUCTURE):
+                    raise InputError(
+                        f"checkpoint {step} in {self.folder} was written by another version of "
+                        f"this program, whose state has other parts: resume with that version, or "
+                        f"train anew in another --run-dir."
+                    ) from None
                 reason = str(error).strip().split("\n")[0][:160]
             notes.append(f"checkpoint {step} in {self.folder} is damaged and set aside: {reason}")
             aside = self.folder / f"damaged-{step}"

@@ -119,6 +119,8 @@ def _value(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value, path)
     if origin in (typing.Union, types.UnionType):
+        if all(dataclasses.is_dataclass(option) for option in arguments):
+            return _of_its_kind(arguments, value, path)
         for option in arguments:
             if option is type(None):
                 if value is None:
@@ -141,3 +143,15 @@ def _value(hint: Any, value: Any, path: str) -> Any:
     elif isinstance(hint, type) and type(value) is hint:
         return value
     raise InputError(f"{path} cannot be {value!r}.")
+
+
+def _of_its_kind(classes: tuple[Any, ...], values: Any, path: str) -> Any:
+    """One of several dataclasses whose field `kind` has each its own default.
+
+    The first is taken where no kind is given: recipes were written before there were several.
+    """
+    known = {cls.kind: cls for cls in classes}
+    kind = values.get("kind", classes[0].kind) if isinstance(values, Mapping) else classes[0].kind
+    if kind not in known:
+        raise InputError(f"{path}.kind cannot be {kind!r}: there are {', '.join(known)}.")
+    return _build(known[kind], values, path)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ..streaming import Encoder
 from .conformer import ConformerConfig, ConformerEncoder
 from .contextnet import ContextNetConfig, ContextNetEncoder
 from .conv_rnnt import ConvRNNTConfig, ConvRNNTEncoder
@@ -16,6 +15,10 @@ from .transformer import TransformerConfig, TransformerEncoder
 
 EncoderConfig = (
     LSTMEncoderConfig | ConvRNNTConfig | ConformerConfig | ContextNetConfig | TransformerConfig
+)
+
+AnyEncoder = (
+    LSTMEncoder | ConvRNNTEncoder | ConformerEncoder | ContextNetEncoder | TransformerEncoder
 )
 
 _ENCODERS = {
@@ -29,6 +32,6 @@ _ENCODERS = {
 
 def make_encoder(
     config: EncoderConfig, input_size: int, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
-) -> Encoder:
+) -> AnyEncoder:
     """The encoder that `config` describes, for features of width `input_size`."""
     return _ENCODERS[type(config)](config, input_size, rngs=rngs, dtype=dtype)

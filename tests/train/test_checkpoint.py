@@ -95,6 +95,12 @@ def test_contents_that_changed_are_noticed(saved, monkeypatch):
     assert "contents changed" in notes[0]
 
 
+def test_the_state_of_another_version_is_left_alone(saved):
+    with pytest.raises(InputError, match=r"checkpoint 2 .* another version"):
+        saved.restore(template() | {"added": jax.ShapeDtypeStruct((), jnp.float32)})
+    assert saved.steps() == [1, 2]
+
+
 def test_nothing_usable_is_one_sentence(saved):
     for step in (1, 2):
         largest_file(saved.folder / str(step)).unlink()

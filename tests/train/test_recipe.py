@@ -34,6 +34,8 @@ def changed(path: str, value: object) -> dict:
         ("optimizer.peak_lr", "fast", "recipe.optimizer.peak_lr cannot be 'fast'"),
         ("precision", "float8", "recipe.precision cannot be 'float8'"),
         ("model.encoder", 3, "recipe.model.encoder should be a table"),
+        ("model.encoder.kind", "oracle", "encoder.kind cannot be 'oracle': there are lstm, "),
+        ("model.encoder.heads", 4, "recipe.model.encoder has no field 'heads'"),
         ("steps", True, "recipe.steps cannot be True"),
     ],
 )

@@ -279,7 +279,9 @@ def test_any_field_of_a_recipe_by_its_path():
         ],
     )
     assert recipe.optimizer.peak_lr == 3e-4
-    assert recipe.model.encoder.width == 32
+    encoder = recipe.model.encoder
+    assert isinstance(encoder, LSTMEncoderConfig)
+    assert encoder.width == 32
     assert recipe.data.train == "my.jsonl?split=train"
     assert recipe.seed == 7
     assert recipe.loss == preset.loss
