@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
+from parley.models.encoders.lstm import LSTMEncoderConfig
 from parley.zoo import cli, commands_train
 from parley.zoo.cards import read_card
 
