@@ -38,7 +38,7 @@ class DataConfig:
 
     train: str = "words"  # corpus specs, see `open_corpus`
     train_split: str = "train"
-    dev: str = "words"
+    dev: str = "words"  # '': a tenth of train's speakers is held out
     dev_split: str = "dev"
     batch_seconds: float = 120.0  # audio in a batch over all processes, padding included
     buckets: int = 4  # static shapes; more where they would pad more than max_padding

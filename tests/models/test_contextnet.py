@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import first_is_quick
 
 from parley.configs.contextnet import PRESETS
 from parley.models.encoders.contextnet import (
@@ -56,7 +57,7 @@ def trained_call(encoder: ContextNetEncoder):
     return lambda x, lengths, key: call(variables, x, jnp.asarray(lengths), key)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", first_is_quick(CONFIGS))
 def test_streaming_contract(name: str):
     assert_streaming_contract(make(CONFIGS[name]), 5)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import first_is_quick
 
 from parley.configs import presets
 from parley.models.encoders.conv_rnnt import ConvRNNTConfig, ConvRNNTEncoder
@@ -55,7 +56,7 @@ def make(dtype=jnp.float32, **options) -> ConvRNNTEncoder:
     return encoder
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@pytest.mark.parametrize("name", first_is_quick(OPTIONS))
 def test_streaming_contract(name: str):
     assert_streaming_contract(make(**OPTIONS[name]), STACK * BINS)
 

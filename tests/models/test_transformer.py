@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import first_is_quick
 
 from parley.configs.transformer import PRESETS
 from parley.models.encoders.transformer import (
@@ -31,7 +32,7 @@ def make(config: TransformerConfig = SMALL, dtype=jnp.float32, **changes) -> Tra
     return TransformerEncoder(config, 5, rngs=nnx.Rngs(0), dtype=dtype)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", first_is_quick(CONFIGS))
 def test_streaming_contract(name: str):
     assert_streaming_contract(make(CONFIGS[name]), 5)
 

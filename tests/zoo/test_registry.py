@@ -13,6 +13,7 @@ from parley.zoo import registry
 from parley.zoo.presets import measure_presets
 
 
+@pytest.mark.slow
 def test_the_data_file_says_what_the_presets_are():
     said = {name: registry.Facts(**facts) for name, facts in registry.presets_data().items()}
     assert said == measure_presets(), "run: python -m parley.zoo.presets"
