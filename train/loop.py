@@ -6,7 +6,8 @@ The loop holds no secrets from a checkpoint: the state, the batch plan and all r
 functions of the recipe and the step, so a run that was killed and resumed ends with the parameters
 of one that was not, bit for bit. That holds where the compiled program is the same: the same
 machine, the same number of devices and of cores that the process may use, the same code and package
-versions throughout, and operations that are deterministic (XLA's were on CPU wherever it was tried).
+versions throughout, and operations that are deterministic, as XLA's were on CPU wherever this was
+tried.
 """
 
 import dataclasses

@@ -118,6 +118,7 @@ def encoder_size(width: int, blocks: int, kernel: int, expansion: int, output: i
     return first + blocks * block + (width * output + output)
 
 
+@pytest.mark.slow
 # The papers' sizes count another input, a kernel of 32 and a label encoder.
 @pytest.mark.parametrize(
     ("name", "width", "blocks", "encoder_parameters", "parameters"),

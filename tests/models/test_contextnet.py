@@ -236,6 +236,7 @@ ENCODERS = {
 WHOLE = {"contextnet-tiny": 1_109_686, "contextnet-30m": 31_554_369}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_parameters_of_the_presets(name: str):
     inputs, runs, layers, output, golden, stride = ENCODERS[name]

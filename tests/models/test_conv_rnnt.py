@@ -29,19 +29,15 @@ SMALL = ConvRNNTConfig(
     squeeze_tau=5.0,
     squeeze_window=4,
 )
+# Each option of the configuration in some case; together where they do not meet in the code.
 OPTIONS = {
     "default": {},
-    "one-dimensional": {"local": "1d"},
-    "global only": {"local": "off"},
-    "local only": {"global_blocks": 0},
+    "one-dimensional, ema, layer norm": {"local": "1d", "squeeze": "ema", "norm": "layer"},
+    "global only, window": {"local": "off", "squeeze": "window"},
+    "local only, every second frame": {"global_blocks": 0, "subsample": 2},
     "no convolutions": {"local": "off", "global_blocks": 0},
-    "ema": {"squeeze": "ema"},
-    "window": {"squeeze": "window"},
-    "no squeeze": {"squeeze": "off"},
-    "parallel": {"global_input": "parallel", "merge": "sum"},
-    "layer norm": {"norm": "layer"},
+    "parallel, no squeeze": {"global_input": "parallel", "merge": "sum", "squeeze": "off"},
     "neither dilated nor residual": {"dilated": False, "residual": False},
-    "every second frame": {"subsample": 2},
 }
 
 

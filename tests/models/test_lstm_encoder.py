@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from marks import first_is_quick
 
 from parley.models.encoders.lstm import LSTMEncoder, LSTMEncoderConfig
 from parley.models.streaming import assert_streaming_contract
@@ -23,7 +24,7 @@ def make(name: str, dtype=jnp.float32, **changes) -> LSTMEncoder:
     return LSTMEncoder(config, 5, rngs=nnx.Rngs(0), dtype=dtype)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", first_is_quick(CONFIGS))
 def test_streaming_contract(name: str):
     assert_streaming_contract(make(name), 5)
 

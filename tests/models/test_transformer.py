@@ -118,6 +118,7 @@ def encoder_size(config: TransformerConfig, inputs: int) -> int:
     return first + config.blocks * (attention + feed_forward) + last
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "encoder_parameters", "parameters"),
     [("tt-tiny", 1_044_304, 1_200_848), ("tt-30m", 22_922_432, 32_045_189)],

@@ -404,6 +404,7 @@ def tone_grid(manifest: Path) -> Experiment:
     return grid(parts=(Part("Tones", rows, (Condition("clean", f"{manifest}?limit=32"),)),))
 
 
+@pytest.mark.slow
 def test_a_task_goes_on_and_agrees_with_evaluate(tones: Path, tmp_path: Path):
     [part] = tone_grid(tones).parts
     row = part.rows[1]

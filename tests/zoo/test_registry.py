@@ -8,15 +8,23 @@ from pathlib import Path
 import pytest
 
 from parley import zoo
+from parley.configs import presets
 from parley.data.errors import InputError
 from parley.zoo import registry
-from parley.zoo.presets import measure_presets
+from parley.zoo.presets import facts_of
 
 
-@pytest.mark.slow
-def test_the_data_file_says_what_the_presets_are():
+@pytest.mark.parametrize(
+    "ending",
+    [pytest.param("tiny", marks=pytest.mark.slow), pytest.param("", marks=pytest.mark.soak)],
+)
+def test_the_data_file_says_what_the_presets_are(ending: str):
+    """All presets by name, the small ones by their numbers; in `make soak` all of them."""
     said = {name: registry.Facts(**facts) for name, facts in registry.presets_data().items()}
-    assert said == measure_presets(), "run: python -m parley.zoo.presets"
+    assert set(said) == set(presets()), "run: python -m parley.zoo.presets"
+    for name, recipe in presets().items():
+        if name.endswith(ending):
+            assert said[name] == facts_of(recipe), "run: python -m parley.zoo.presets"
 
 
 def test_every_preset_is_listed():
