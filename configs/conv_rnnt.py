@@ -1,6 +1,6 @@
 """ConvRNN-T: an LSTM stack behind a local and a global causal convolutional encoder.
 
-    parley train conv-rnnt-tiny     # `words`: about ten minutes on two CPU cores
+    parley train conv-rnnt-tiny     # `words`
     parley train conv-rnnt-30m --data.train-split train-clean-100 ...    # accelerators
 
 `conv-rnnt-30m` strides in frequency; `conv-rnnt-paper` has the strides of 1 and the seven LSTMs of

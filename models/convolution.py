@@ -54,8 +54,8 @@ class CausalConv(nnx.Module):
 class DepthwiseConv(nnx.Module):
     """Each channel convolved over time by itself, without a bias.
 
-    Written as a sum of shifted products: compilers fuse it on every device, and its gradient is as
-    cheap as itself, where grouped convolutions are slow on CPUs.
+    Written as a sum of shifted products, not as a grouped convolution. Loss and gradient on two CPU
+    cores: 11 ms against 26 at 3 taps, 15 against 21 at 5, but 35 against 22 at 15.
     """
 
     def __init__(

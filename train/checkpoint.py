@@ -79,16 +79,6 @@ def named_disk_errors(folder: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes beside `path` and renames: a crash or a full disk leaves what was there before."""
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        fresh.write_bytes(content.encode() if isinstance(content, str) else content)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
 def require_space(folder: Path, needed: int) -> None:
     """Raises InputError before a run starts if its checkpoints cannot fit on the disk."""
     free = shutil.disk_usage(folder).free

@@ -29,9 +29,10 @@ from jax.sharding import PartitionSpec as P
 
 from ..data.corpus import Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
+from ..data.files import replace_file
 from ..data.loader import make_loader
 from ..data.tokenizer import Tokenizer
-from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space, write_whole
+from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space
 from .optimizer import make_optimizer
 from .progress import RunLog
 from .recipe import Recipe, recipe_from_dict, recipe_to_dict
@@ -251,7 +252,7 @@ def _claim(recipe: Recipe, run_dir: Path, resume: bool) -> None:
         )
     packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     facts = {"recipe": recipe_to_dict(recipe), "packages": {p: version(p) for p in packages}}
-    write_whole(path, json.dumps(facts, indent=1) + "\n")
+    replace_file(path, json.dumps(facts, indent=1) + "\n")
 
 
 def _write_quarantine(run_dir: Path, rejected: list[Rejected]) -> list[str]:
@@ -260,7 +261,7 @@ def _write_quarantine(run_dir: Path, rejected: list[Rejected]) -> list[str]:
         return []
     path = run_dir / "quarantine.jsonl"
     rows = [json.dumps({"where": r.where, "reason": r.reason}) for r in rejected]
-    write_whole(path, "\n".join(rows) + "\n")
+    replace_file(path, "\n".join(rows) + "\n")
     return [f"{len(rejected):,} recordings left out, see {path}; the first: {rejected[0]}"]
 
 
@@ -273,7 +274,7 @@ def _tokenizer(recipe: Recipe, run_dir: Path, corpus: Corpus, start: Start | Non
     else:
         texts = (corpus.utterance(i).text for i in range(len(corpus)))
         tokenizer = Tokenizer.train(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.kind)
-    write_whole(path, tokenizer.to_bytes())
+    replace_file(path, tokenizer.to_bytes())
     return tokenizer
 
 

@@ -22,7 +22,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[re
 from tensorboardX.record_writer import RecordWriter
 from tensorboardX.summary import scalar
 
-from .checkpoint import write_whole
+from ..data.files import replace_file
 
 
 class RunLog:
@@ -144,4 +144,4 @@ def _forget_after(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError):  # a line that a kill cut short
             continue
-    write_whole(path, "".join(kept))
+    replace_file(path, "".join(kept))

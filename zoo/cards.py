@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ..data.errors import InputError
-from .files import replace_file
+from ..data.files import replace_file
 from .markdown import block, markdown_table, replace_block
 
 CARD = "README.md"

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from ..data.corpus import EMBEDDED, Corpus, open_corpus
+from ..data.files import replace_file
 from .arguments import parse
 from .cards import CARD, Measurement, percent, update_card
 from .console import audio_progress, remark, stdout, table
-from .files import replace_file
 from .runtime import device_name
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from statistics import mean
 from typing import NamedTuple
 
+from ..data.files import replace_file
 from ..metrics.bootstrap import paired_speaker_bootstrap, speaker_bootstrap
 from ..models.cost import gflop
 from ..train.experiment import Condition, Part, Row
 from .cards import percent
 from .experiment_results import Record, Results
-from .files import replace_file
 from .markdown import block, markdown_table, replace_block
 
 _INTERVALS = """\

@@ -12,9 +12,9 @@ from statistics import mean, median
 from typing import Any, Literal
 
 from ..data.errors import InputError
+from ..data.files import replace_file
 from ..train.experiment import Condition, Experiment, Row
 from ..train.recipe import Recipe, recipe_from_dict
-from .files import replace_file
 
 State = Literal["done", "failed", "not run"]
 Record = dict[str, Any]

@@ -24,12 +24,12 @@ import numpy as np
 
 from ..data.corpus import open_corpus
 from ..data.errors import InputError
+from ..data.files import replace_file
 from ..train.experiment import DIGITS, Condition, with_digits
 from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from .cards import CARD, Training, read_card
 from .console import audio_progress
 from .evaluation import Evaluation, evaluate
-from .files import replace_file
 from .transcriber import Transcriber
 
 TASK, OUTCOME = "task.json", "outcome.json"

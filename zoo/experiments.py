@@ -21,13 +21,13 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ..data.errors import InputError
+from ..data.files import replace_file
 from ..train.checkpoint import lock_run
 from ..train.experiment import DIGITS, Experiment, Row
 from .console import remark
 from .experiment_report import write_report
 from .experiment_results import Record, Results
 from .experiment_row import OUTCOME, TASK, Task, failure
-from .files import replace_file
 
 RESULTS, RUNS = Path("docs/results"), Path("runs/experiments")
 

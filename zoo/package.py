@@ -10,11 +10,11 @@ import jax
 from flax import nnx
 
 from ..data.errors import InputError
+from ..data.files import replacing_folder
 from ..data.tokenizer import Tokenizer
 from ..models.transducer import Transducer
 from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from .cards import CARD, Card, write_card
-from .files import replacing_folder
 from .weights import load_weights, save_weights
 
 RECIPE, WEIGHTS, TOKENIZER = "recipe.json", "weights.safetensors", "tokenizer.model"

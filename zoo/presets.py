@@ -7,8 +7,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from ..data.files import replace_file
 from .cards import Facts
-from .files import replace_file
 from .registry import PRESETS_FILE
 
 if TYPE_CHECKING:

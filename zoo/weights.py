@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ..data.errors import InputError
-from .files import replace_file
+from ..data.files import replace_file
 
 
 def save_weights(

@@ -26,7 +26,8 @@ from jax.typing import DTypeLike
 
 from ..attention import AttentionState, FeedForward, SelfAttention
 from ..convolution import CausalConv, DepthwiseConv
-from ..layers import dropout, mask_frames, split_key
+from ..layers import dropout, split_key
+from .causal import CausalEncoder
 
 _INPUT_KERNEL = 3
 
@@ -145,7 +146,7 @@ class ConformerState(NamedTuple):
     blocks: tuple[BlockState, ...]
 
 
-class ConformerEncoder(nnx.Module):
+class ConformerEncoder(CausalEncoder):
     """Subsampling, Conformer blocks and a linear output.
 
     Attributes:
@@ -166,7 +167,6 @@ class ConformerEncoder(nnx.Module):
         self.config = config
         self.dtype = dtype
         self.stride = config.subsample
-        self.lookahead = 0
         self.receptive_field: int | None = (
             self.stride * config.blocks * (config.left + config.kernel - 1) + _INPUT_KERNEL
         )
@@ -179,24 +179,6 @@ class ConformerEncoder(nnx.Module):
         )
         self.output = nnx.Linear(config.width, config.output, dtype=dtype, rngs=rngs)
 
-    def __call__(
-        self, x: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Encodes whole utterances.
-
-        Args:
-          x: [B, T, D].
-          lengths: [B], frames that count; what lies after them changes nothing.
-          key: for dropout; None for none.
-
-        Returns:
-          `(y [B, T // stride, output], lengths [B])`; y is 0 after its length.
-        """
-        x = mask_frames(x[:, : x.shape[1] // self.stride * self.stride], lengths)
-        y, _ = self._run(x, self.init_state(x.shape[0]), key)
-        lengths = lengths // self.stride
-        return mask_frames(y, lengths), lengths
-
     def init_state(self, batch: int) -> ConformerState:
         """The state before the first frame."""
         return ConformerState(
@@ -204,26 +186,12 @@ class ConformerEncoder(nnx.Module):
             tuple(block.init_state(batch) for block in self.blocks),
         )
 
-    def step(self, chunk: jax.Array, state: ConformerState) -> tuple[jax.Array, ConformerState]:
-        """Encodes the next frames of a stream.
-
-        Args:
-          chunk: [B, n, D], n a multiple of `stride`.
-
-        Returns:
-          `(y [B, n // stride, output], state)`.
-
-        Raises:
-          ValueError: n is not a multiple of `stride`.
-        """
-        if chunk.shape[1] % self.stride:
-            raise ValueError(
-                f"a chunk must hold a multiple of {self.stride} frames, not {chunk.shape[1]}"
-            )
-        return self._run(chunk, state, None)
-
-    def _run(
-        self, x: jax.Array, state: ConformerState, key: jax.Array | None
+    def run(
+        self,
+        x: jax.Array,
+        state: ConformerState,
+        within: jax.Array | None = None,
+        key: jax.Array | None = None,
     ) -> tuple[jax.Array, ConformerState]:
         count = len(self.blocks)
         keys = split_key(key, count + 1)

@@ -25,9 +25,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ..convolution import DepthwiseConv
-from ..layers import dropout, mask_frames, split_key
+from ..layers import dropout, split_key
 from ..normalization import BatchNorm
 from ..squeeze import SqueezeExcite, SqueezeMode, SqueezeState
+from .causal import CausalEncoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,7 +175,7 @@ class ContextNetBlock(nnx.Module):
         return y, BlockState(tuple(after), squeeze)
 
 
-class ContextNetEncoder(nnx.Module):
+class ContextNetEncoder(CausalEncoder):
     """Blocks of convolutions, then a linear layer.
 
     Attributes:
@@ -204,7 +205,6 @@ class ContextNetEncoder(nnx.Module):
             raise ValueError(f"strided blocks {config.strided} are not all among 0 ... {last}")
         self.config = config
         self.dtype = dtype
-        self.lookahead = 0
         self.stride = self.convolutional_field = 1
         blocks, size = [], input_size
         for index, width in enumerate(config.widths):
@@ -230,50 +230,9 @@ class ContextNetEncoder(nnx.Module):
         self.receptive_field = self.convolutional_field if config.squeeze == "off" else None
         self.output = nnx.Linear(size, config.output, dtype=dtype, rngs=rngs)
 
-    def __call__(
-        self, x: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Encodes whole utterances.
-
-        Args:
-          x: [B, T, D].
-          lengths: [B], frames that count; what lies after them changes nothing.
-          key: given in training: dropout follows it, and batch norm uses (and keeps) the batch's
-            statistics.
-
-        Returns:
-          `(y [B, T // stride, output], lengths [B])`; y is 0 after its length.
-        """
-        within = jnp.arange(x.shape[1])[None, :] < lengths[:, None]
-        frames = x.shape[1] // self.stride * self.stride
-        x = mask_frames(x[:, :frames], lengths)
-        y, _ = self.run(x, self.init_state(x.shape[0]), within[:, :frames], key)
-        lengths = lengths // self.stride
-        return mask_frames(y, lengths), lengths
-
     def init_state(self, batch: int) -> tuple[BlockState, ...]:
         """The state before the first frame."""
         return tuple(block.init_state(batch) for block in self.blocks)
-
-    def step(
-        self, chunk: jax.Array, state: tuple[BlockState, ...]
-    ) -> tuple[jax.Array, tuple[BlockState, ...]]:
-        """Encodes the next frames of a stream.
-
-        Args:
-          chunk: [B, n, D], n a multiple of `stride`.
-
-        Returns:
-          `(y [B, n // stride, output], state)`.
-
-        Raises:
-          ValueError: n is not a multiple of `stride`, or the squeeze is global.
-        """
-        if chunk.shape[1] % self.stride:
-            raise ValueError(
-                f"a chunk must hold a multiple of {self.stride} frames, not {chunk.shape[1]}"
-            )
-        return self.run(chunk, state)
 
     def run(
         self,

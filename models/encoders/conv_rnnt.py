@@ -24,9 +24,10 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ..convolution import CausalConv, DepthwiseConv
-from ..layers import LSTMState, dropout, mask_frames, split_key
+from ..layers import LSTMState, dropout, split_key
 from ..normalization import BatchNorm
 from ..squeeze import SqueezeExcite, SqueezeMode, SqueezeState
+from .causal import CausalEncoder
 from .lstm import LSTMEncoder, LSTMEncoderConfig
 
 
@@ -246,7 +247,7 @@ class ConvRNNTState(NamedTuple):
     lstm: tuple[LSTMState, ...]
 
 
-class ConvRNNTEncoder(nnx.Module):
+class ConvRNNTEncoder(CausalEncoder):
     """Local encoder, global encoder, fusion, LSTMs.
 
     Attributes:
@@ -267,7 +268,6 @@ class ConvRNNTEncoder(nnx.Module):
         self.config = config
         self.dtype = dtype
         self.subsample = config.subsample
-        self.lookahead = 0
         self.receptive_field: int | None = None
         self.local = LocalEncoder(config, input_size, rngs=rngs, dtype=dtype)
         parallel = config.global_input == "parallel"
@@ -287,27 +287,6 @@ class ConvRNNTEncoder(nnx.Module):
         seen_locally = len(self.local.layers) * (config.kernel - 1)
         self.convolutional_field = 1 + seen_locally + (config.global_kernel - 1) * sum(dilations)
 
-    def __call__(
-        self, x: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Encodes whole utterances.
-
-        Args:
-          x: [B, T, D].
-          lengths: [B], frames that count; what lies after them changes nothing.
-          key: given in training: dropout follows it, and batch norm uses (and keeps) the batch's
-            statistics.
-
-        Returns:
-          `(y [B, T // stride, output], lengths [B])`; y is 0 after its length.
-        """
-        within = jnp.arange(x.shape[1])[None, :] < lengths[:, None]
-        frames = x.shape[1] // self.stride * self.stride
-        x = mask_frames(x[:, :frames], lengths)
-        y, _ = self.run(x, self.init_state(x.shape[0]), within[:, :frames], key)
-        lengths = lengths // self.stride
-        return mask_frames(y, lengths), lengths
-
     def init_state(self, batch: int) -> ConvRNNTState:
         """The state before the first frame."""
         return ConvRNNTState(
@@ -315,24 +294,6 @@ class ConvRNNTEncoder(nnx.Module):
             tuple(block.init_state(batch) for block in self.blocks),
             self.lstm.init_state(batch),
         )
-
-    def step(self, chunk: jax.Array, state: ConvRNNTState) -> tuple[jax.Array, ConvRNNTState]:
-        """Encodes the next frames of a stream.
-
-        Args:
-          chunk: [B, n, D], n a multiple of `stride`.
-
-        Returns:
-          `(y [B, n // stride, output], state)`.
-
-        Raises:
-          ValueError: n is not a multiple of `stride`, or the squeeze is global.
-        """
-        if chunk.shape[1] % self.stride:
-            raise ValueError(
-                f"a chunk must hold a multiple of {self.stride} frames, not {chunk.shape[1]}"
-            )
-        return self.run(chunk, state)
 
     def run(
         self,
@@ -360,5 +321,5 @@ class ConvRNNTEncoder(nnx.Module):
                 z = local + z
             z = self.fusion(z)
             z = z.reshape(z.shape[0], z.shape[1] // self.subsample, -1)
-        y, after_lstm = self.lstm.run(z, state.lstm, keys[0])
+        y, after_lstm = self.lstm.run(z, state.lstm, key=keys[0])
         return y, ConvRNNTState(after_local, tuple(after_blocks), after_lstm)

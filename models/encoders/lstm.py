@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ..layers import LSTM, LSTMState, dropout, mask_frames, split_key
+from ..layers import LSTM, LSTMState, dropout, split_key
+from .causal import CausalEncoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class LSTMEncoderConfig:
     kind: Literal["lstm"] = "lstm"
 
 
-class LSTMEncoder(nnx.Module):
+class LSTMEncoder(CausalEncoder):
     """LSTM layers and a linear output.
 
     Attributes:
@@ -64,7 +65,6 @@ class LSTMEncoder(nnx.Module):
         self.config = config
         self.dtype = dtype
         self.stride = 1 if config.reduce_after is None else 2
-        self.lookahead = 0
         self.receptive_field: int | None = None
         sizes = [input_size] + [config.width] * (config.layers - 1)
         if config.reduce_after is not None:
@@ -75,51 +75,17 @@ class LSTMEncoder(nnx.Module):
         )
         self.output = nnx.Linear(config.width, config.output, dtype=dtype, rngs=rngs)
 
-    def __call__(
-        self, x: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Encodes whole utterances.
-
-        Args:
-          x: [B, T, D].
-          lengths: [B], frames that count; what lies after them changes nothing.
-          key: for dropout; None for none.
-
-        Returns:
-          `(y [B, T // stride, output], lengths [B])`; y is 0 after its length.
-        """
-        x = mask_frames(x[:, : x.shape[1] // self.stride * self.stride], lengths)
-        y, _ = self.run(x, self.init_state(x.shape[0]), key)
-        lengths = lengths // self.stride
-        return mask_frames(y, lengths), lengths
-
     def init_state(self, batch: int) -> tuple[LSTMState, ...]:
         """The state before the first frame."""
         return tuple(layer.init_state(batch) for layer in self.layers)
 
-    def step(
-        self, chunk: jax.Array, state: tuple[LSTMState, ...]
-    ) -> tuple[jax.Array, tuple[LSTMState, ...]]:
-        """Encodes the next frames of a stream.
-
-        Args:
-          chunk: [B, n, D], n a multiple of `stride`.
-
-        Returns:
-          `(y [B, n // stride, output], state)`.
-
-        Raises:
-          ValueError: n is not a multiple of `stride`.
-        """
-        if chunk.shape[1] % self.stride:
-            raise ValueError(
-                f"a chunk must hold a multiple of {self.stride} frames, not {chunk.shape[1]}"
-            )
-        return self.run(chunk, state, None)
-
     @jax.named_scope("lstm")
     def run(
-        self, x: jax.Array, state: tuple[LSTMState, ...], key: jax.Array | None
+        self,
+        x: jax.Array,
+        state: tuple[LSTMState, ...],
+        within: jax.Array | None = None,
+        key: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[LSTMState, ...]]:
         """`step`, with a key for dropout."""
         keys = split_key(key, len(self.layers))

@@ -22,7 +22,8 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ..attention import AttentionState, FeedForward, SelfAttention
-from ..layers import dropout, mask_frames, split_key
+from ..layers import dropout, split_key
+from .causal import CausalEncoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,7 @@ class TransformerBlock(nnx.Module):
         return x + self.feed_forward(x, key=keys[1]), state
 
 
-class TransformerEncoder(nnx.Module):
+class TransformerEncoder(CausalEncoder):
     """Subsampling, Transformer blocks, LayerNorm and a linear output.
 
     Attributes:
@@ -103,7 +104,6 @@ class TransformerEncoder(nnx.Module):
         self.config = config
         self.dtype = dtype
         self.stride = config.subsample
-        self.lookahead = 0
         self.receptive_field: int | None = self.stride * (config.blocks * config.left + 1)
         self.input = nnx.Linear(self.stride * input_size, config.width, dtype=dtype, rngs=rngs)
         self.blocks = nnx.List(
@@ -112,50 +112,16 @@ class TransformerEncoder(nnx.Module):
         self.norm = nnx.LayerNorm(config.width, dtype=dtype, rngs=rngs)
         self.output = nnx.Linear(config.width, config.output, dtype=dtype, rngs=rngs)
 
-    def __call__(
-        self, x: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Encodes whole utterances.
-
-        Args:
-          x: [B, T, D].
-          lengths: [B], frames that count; what lies after them changes nothing.
-          key: for dropout; None for none.
-
-        Returns:
-          `(y [B, T // stride, output], lengths [B])`; y is 0 after its length.
-        """
-        x = mask_frames(x[:, : x.shape[1] // self.stride * self.stride], lengths)
-        y, _ = self._run(x, self.init_state(x.shape[0]), key)
-        lengths = lengths // self.stride
-        return mask_frames(y, lengths), lengths
-
     def init_state(self, batch: int) -> tuple[AttentionState, ...]:
         """The state before the first frame."""
         return tuple(block.init_state(batch) for block in self.blocks)
 
-    def step(
-        self, chunk: jax.Array, state: tuple[AttentionState, ...]
-    ) -> tuple[jax.Array, tuple[AttentionState, ...]]:
-        """Encodes the next frames of a stream.
-
-        Args:
-          chunk: [B, n, D], n a multiple of `stride`.
-
-        Returns:
-          `(y [B, n // stride, output], state)`.
-
-        Raises:
-          ValueError: n is not a multiple of `stride`.
-        """
-        if chunk.shape[1] % self.stride:
-            raise ValueError(
-                f"a chunk must hold a multiple of {self.stride} frames, not {chunk.shape[1]}"
-            )
-        return self._run(chunk, state, None)
-
-    def _run(
-        self, x: jax.Array, state: tuple[AttentionState, ...], key: jax.Array | None
+    def run(
+        self,
+        x: jax.Array,
+        state: tuple[AttentionState, ...],
+        within: jax.Array | None = None,
+        key: jax.Array | None = None,
     ) -> tuple[jax.Array, tuple[AttentionState, ...]]:
         count = len(self.blocks)
         keys = split_key(key, count + 1)

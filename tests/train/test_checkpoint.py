@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from parley.data.errors import InputError
+from parley.data.files import replace_file
 from parley.train import checkpoint
 from parley.train.checkpoint import (
     Checkpoints,
@@ -17,7 +18,6 @@ from parley.train.checkpoint import (
     lock_run,
     named_disk_errors,
     require_space,
-    write_whole,
 )
 
 
@@ -131,7 +131,7 @@ def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(saved, monkey
 
 def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     path = tmp_path / "recipe.json"
-    write_whole(path, "before")
+    replace_file(path, "before")
 
     def full(self, data):
         with open(self, "wb") as file:
@@ -141,7 +141,7 @@ def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     monkeypatch.setattr(type(path), "write_bytes", full)
     with pytest.raises(InputError, match=r"is full, so it ended; .* --resume"):  # noqa: SIM117
         with named_disk_errors(tmp_path, "it ended"):
-            write_whole(path, "afterwards")
+            replace_file(path, "afterwards")
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
 
