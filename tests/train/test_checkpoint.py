@@ -133,12 +133,10 @@ def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     path = tmp_path / "recipe.json"
     replace_file(path, "before")
 
-    def full(self, data):
-        with open(self, "wb") as file:
-            file.write(data[:3])
+    def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(type(path), "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match=r"is full, so it ended; .* --resume"):  # noqa: SIM117
         with named_disk_errors(tmp_path, "it ended"):
             replace_file(path, "afterwards")
