@@ -18,7 +18,7 @@ from ..data.tokenizer import TokenizerConfig
 from ..models.encoders.lstm import LSTMEncoderConfig
 from ..models.frontend import FrontendConfig
 from ..models.transducer import PredictionConfig, TransducerConfig
-from ..train.recipe import OptimizerConfig, Recipe
+from ..train.recipe import LossConfig, OptimizerConfig, Recipe
 
 # A layer of LayerNorm behind each LSTM is what makes a stack of them learn from the first hundred
 # steps on: without it the same recipe stays at chance for thousands.
@@ -66,6 +66,7 @@ LIBRISPEECH = Recipe(
         buckets=8,
     ),
     augment=AugmentConfig(freq_width=27, time_masks=10),
+    loss=LossConfig(ctc_weight=0.0),
     optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=5_000),
     precision="bfloat16",
     steps=80_000,

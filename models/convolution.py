@@ -103,6 +103,57 @@ def depthwise_taps(x: jax.Array, kernel: jax.Array, dilation: int, stride: int) 
     )
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def plane_conv(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Over frames and bins: `[B, N, F, C]` and `[k, k', C, W]` -> `[B, N - k + 1, ceil(F / s), W]`.
+
+    Centred over the bins with stride s; over frames, the first k - 1 are the past.
+    """
+    over_bins = ((kernel.shape[1] - 1) // 2, kernel.shape[1] // 2)
+    return jax.lax.conv_general_dilated(
+        x, kernel, (1, stride), ((0, 0), over_bins), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _plane_conv_fwd(x: jax.Array, kernel: jax.Array, stride: int):
+    return plane_conv(x, kernel, stride), (x, kernel)
+
+
+def _plane_conv_bwd(stride: int, residuals, cotangent: jax.Array):
+    """The gradient to the input is that of the same convolution without a stride.
+
+    What XLA makes of a strided one, a convolution over a cotangent with zeros put in between, takes
+    ten times as long on a CPU (52 ms against 5 for 16 channels over 32 bins).
+    """
+    x, kernel = residuals
+    _, pull_kernel = jax.vjp(lambda k: plane_conv.__wrapped__(x, k, stride), kernel)
+    _, pull_input = jax.vjp(lambda x: _by_phases(x, kernel, stride), x)
+    return *pull_input(cotangent), *pull_kernel(cotangent)
+
+
+plane_conv.defvjp(_plane_conv_fwd, _plane_conv_bwd)
+
+
+def _by_phases(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """`plane_conv` with s bins in a row read as channels of one: its stride is 1."""
+    batch, frames, bins, channels = x.shape
+    taps, over, _, width = kernel.shape
+    outputs = -(-bins // stride)
+    # Zero taps in front and behind bring both ends to a multiple of the stride.
+    left = -(-((over - 1) // 2) // stride)
+    front = left * stride - (over - 1) // 2
+    groups = -(-(front + over) // stride)
+    kernel = jnp.pad(kernel, ((0, 0), (front, groups * stride - front - over), (0, 0), (0, 0)))
+    x = jnp.pad(x, ((0, 0), (0, 0), (0, outputs * stride - bins), (0, 0)))
+    return jax.lax.conv_general_dilated(
+        x.reshape(batch, frames, outputs, stride * channels),
+        kernel.reshape(taps, groups, stride * channels, width),
+        (1, 1),
+        ((0, 0), (left, groups - 1 - left)),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
 def _history(kernel: int, dilation: int, stride: int) -> int:
     """Frames of the past that the next output needs besides its own `stride` frames."""
     history = (kernel - 1) * dilation + 1 - stride

@@ -14,6 +14,14 @@ import numpy as np
 from flax import nnx
 from jax.typing import DTypeLike
 
+ENTRY_BIAS = nnx.initializers.normal(0.1)
+"""For the first bias that features meet, in networks that go on to LayerNorm.
+
+Where SpecAugment blanks an utterance's beginning, all that a causal network has seen is zeros. With
+biases of zero it stays at zero, where the gradient of every LayerNorm on the way is a thousandfold:
+a few layers deep, the gradient of the whole batch is noise, or not finite.
+"""
+
 
 class LSTMState(NamedTuple):
     """Hidden state `h` [B, H] in the compute type, cell state `c` [B, H] in float32."""
@@ -23,7 +31,7 @@ class LSTMState(NamedTuple):
 
 
 class LSTM(nnx.Module):
-    """A long short-term memory layer with one bias, forget gates opened by a bias of 1.
+    """A long short-term memory layer with one bias, forget gates opened by a bias of about 1.
 
     Gates lie in the order input, forget, cell, output. Matmuls run in `dtype`; gates and cell in
     float32.
@@ -43,7 +51,8 @@ class LSTM(nnx.Module):
         self.recurrent = nnx.Param(
             jnp.concatenate([orthogonal(rngs.params(), (width, width)) for _ in range(4)], axis=1)
         )
-        self.bias = nnx.Param(jnp.zeros(4 * width).at[width : 2 * width].set(1.0))
+        bias = ENTRY_BIAS(rngs.params(), (4 * width,))
+        self.bias = nnx.Param(bias.at[width : 2 * width].add(1.0))
 
     def init_state(self, batch: int) -> LSTMState:
         """The state before the first frame: zeros."""

@@ -45,9 +45,17 @@ class PredictionConfig:
 
 @dataclasses.dataclass(frozen=True)
 class JointConfig:
-    """The joint's activation: "tanh" or "relu"."""
+    """The joint's output.
+
+    Attributes:
+      activation: "tanh" or "relu".
+      hat: blank has a probability of its own, sigmoid(logit), and labels share what is left by a
+        softmax among themselves (hybrid autoregressive transducer, Variani et al. 2020, arXiv
+        2003.07705). Then labels alone are a language model, which can be taken off in decoding.
+    """
 
     activation: str = "tanh"
+    hat: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +65,8 @@ class TransducerConfig:
     Attributes:
       vocab_size: tokens, blank included.
       ctc: add a linear head on the encoder, for an auxiliary CTC loss.
+      simple: add two linear heads, on the encoder and on the prediction network, whose sum is the
+        simple joiner of the pruned loss.
     """
 
     vocab_size: int
@@ -65,6 +75,7 @@ class TransducerConfig:
     frontend: FrontendConfig = dataclasses.field(default_factory=FrontendConfig)
     joint: JointConfig = dataclasses.field(default_factory=JointConfig)
     ctc: bool = False
+    simple: bool = False
 
 
 class StreamState(NamedTuple):
@@ -150,8 +161,49 @@ class Joint(nnx.Module):
         )
 
     def __call__(self, encoded: jax.Array, predicted: jax.Array) -> jax.Array:
-        """[..., J] and [..., J], leading axes of equal rank and broadcast -> [..., V]."""
+        """[..., J] and [..., J], leading axes of equal rank and broadcast -> [..., V].
+
+        Of a HAT joint, log-probabilities: a softmax changes nothing about them.
+        """
+        logits = self.logits(encoded, predicted)
+        return hat_log_probs(logits, BLANK) if self.config.hat else logits
+
+    def logits(self, encoded: jax.Array, predicted: jax.Array) -> jax.Array:
+        """What the output layer gives: for the loss, which knows of `hat` itself."""
         return self.output(_ACTIVATIONS[self.config.activation](encoded + predicted))
+
+
+def hat_log_probs(logits: jax.Array, blank: int) -> jax.Array:
+    """Log-probabilities [..., V] of a HAT joint's logits [..., V], in float32."""
+    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+    classes = jnp.arange(logits.shape[-1]).reshape((1,) * (logits.ndim - 1) + (-1,))
+    of_blank = logits[..., blank, None]
+    labels = jax.nn.log_softmax(jnp.where(classes == blank, -jnp.inf, logits), axis=-1)
+    spoken = jax.nn.log_sigmoid(-of_blank) + labels
+    return jnp.where(classes == blank, jax.nn.log_sigmoid(of_blank), spoken)
+
+
+class SimpleJoint(nnx.Module):
+    """logits = am + lm, in float32 whatever the compute type: a linear head on each side.
+
+    Only training runs it.
+
+    Source: Kuang et al. 2022, "Pruned RNN-T for fast, memory-efficient ASR training", arXiv
+    2206.13236.
+    """
+
+    def __init__(
+        self, input_size: int, vocab_size: int, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
+    ):
+        wide = jnp.promote_types(dtype, jnp.float32)
+        self.am, self.lm = (
+            nnx.Linear(input_size, vocab_size, dtype=dtype, preferred_element_type=wide, rngs=rngs)
+            for _ in range(2)
+        )
+
+    def __call__(self, encoded: jax.Array, predicted: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """[B, T, J] and [B, U+1, J] -> `(am [B, T, V], lm [B, U+1, V])`."""
+        return self.am(encoded), self.lm(predicted)
 
 
 class Transducer(nnx.Module):
@@ -181,6 +233,10 @@ class Transducer(nnx.Module):
         self.joiner = Joint(config.joint, width, config.vocab_size, rngs=rngs, dtype=dtype)
         self.ctc = (
             nnx.Linear(width, config.vocab_size, dtype=dtype, rngs=rngs) if config.ctc else None
+        )
+        # Last of all: a model with these heads begins with the other parameters of one without.
+        self.simple = (
+            SimpleJoint(width, config.vocab_size, rngs=rngs, dtype=dtype) if config.simple else None
         )
         self.samples_per_step = config.frontend.step * self.encoder.stride
         self.frame_s = self.samples_per_step / config.frontend.sample_rate
@@ -216,6 +272,10 @@ class Transducer(nnx.Module):
         """[..., J] and [..., J], leading axes of equal rank and broadcast -> logits [..., V]."""
         return self.joiner(encoded, predicted)
 
+    def joint_logits(self, encoded: jax.Array, predicted: jax.Array) -> jax.Array:
+        """The same for a loss that is told of `hat`: not normalised by it."""
+        return self.joiner.logits(encoded, predicted)
+
     def ctc_logits(self, encoded: jax.Array) -> jax.Array:
         """[B, T, J] -> [B, T, V] for the auxiliary loss.
 
@@ -225,6 +285,20 @@ class Transducer(nnx.Module):
         if self.ctc is None:
             raise ValueError("this model has no CTC head: make it with TransducerConfig(ctc=True)")
         return self.ctc(encoded)
+
+    def simple_logits(
+        self, encoded: jax.Array, predicted: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """[B, T, J] and [B, U+1, J] -> `(am [B, T, V], lm [B, U+1, V])` for the pruned loss.
+
+        Raises:
+          ValueError: the model was made without `simple`.
+        """
+        if self.simple is None:
+            raise ValueError(
+                "this model has no simple joiner: make it with TransducerConfig(simple=True)"
+            )
+        return self.simple(encoded, predicted)
 
     def init_stream(self, batch: int) -> StreamState:
         """The state of `batch` streams before their first sample."""

@@ -36,7 +36,7 @@ from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space
 from .optimizer import make_optimizer
 from .progress import RunLog
 from .recipe import Recipe, recipe_from_dict, recipe_to_dict
-from .sharding import make_mesh, put_batch
+from .sharding import batch_sharding, make_mesh, put_batch
 from .start import Start, initial_state
 from .step import TrainState, make_train_step
 from .validation import Validation, hold_out
@@ -88,6 +88,7 @@ def _train(
     corpus: Corpus | None,
     dev: Corpus | None,
 ) -> TrainResult:
+    _require_heads(recipe)
     _claim(recipe, run_dir, resume)
     corpus = corpus or open_corpus(recipe.data.train, recipe.data.train_split)
     held_out = ""
@@ -118,7 +119,7 @@ def _train(
 
     whole = NamedSharding(mesh, P())
     train_step = jax.jit(
-        make_train_step(graphdef, recipe, optimizer),
+        make_train_step(graphdef, recipe, optimizer, batch_sharding(mesh)),
         donate_argnums=0,
         out_shardings=(places, whole),
     )
@@ -162,6 +163,30 @@ def _train(
             wer=wer,
             seconds=time.monotonic() - began,
             audio_seconds=audio,
+        )
+
+
+def _require_heads(recipe: Recipe) -> None:
+    """Raises InputError where the model lacks what its losses are computed from."""
+    loss, model = recipe.loss, recipe.model
+    if loss.ctc_weight and not model.ctc:
+        raise InputError(
+            "the CTC loss needs its head: give --model.ctc True, or --loss.ctc-weight 0."
+        )
+    if loss.pruned_range and not model.simple:
+        raise InputError(
+            "the pruned loss needs the simple joiner: give --model.simple True, or "
+            "--loss.pruned-range 0."
+        )
+    if loss.pruned_range and model.joint.hat:
+        raise InputError(
+            "the pruned loss takes no HAT joint: give --loss.pruned-range 0, or "
+            "--model.joint.hat False."
+        )
+    if loss.pruned_range < 0 or loss.pruned_range == 1:
+        raise InputError(
+            "--loss.pruned-range is the label positions kept of a frame: at least 2, or 0 for the "
+            "exact loss."
         )
 
 

@@ -27,6 +27,14 @@ class LossConfig:
     """FastEmit's lambda (Yu et al. 2020): the gradient of label arcs is scaled by 1 + lambda."""
     ctc_weight: float = 0.3
     """Weight of the auxiliary CTC loss on the encoder's output; 0 leaves the head out."""
+    pruned_range: int = 0
+    """Label positions a frame of the pruned loss, which needs the model's simple joiner; 0 is the
+    exact loss."""
+    simple_weight: float = 0.5
+    """Weight of the simple joiner's loss beside the pruned one."""
+    pruned_warmup: int = 2_000
+    """Steps, at most a quarter of all, in which the weights of simple and pruned loss go from 1 and
+    0.1 to `simple_weight` and 1: windows mean nothing before the simple joiner has learned."""
 
 
 @dataclass(frozen=True)

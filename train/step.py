@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
+from jax.sharding import NamedSharding
+from jax.typing import ArrayLike
 
 from ..data.augment import spec_augment, warp_frequency
 from ..models.frontend import append_tail
 from ..models.transducer import Transducer
-from .losses import transducer_loss
+from .losses import pruned_transducer_loss, transducer_loss
 from .optimizer import ema_update, learning_rate
 from .recipe import Recipe
 
@@ -50,11 +52,17 @@ def merge_model(graphdef: Any, params: Any, frozen: Any) -> Transducer:
 
 
 def losses(
-    model: Transducer, batch: Batch, key: jax.Array, recipe: Recipe
+    model: Transducer,
+    batch: Batch,
+    key: jax.Array,
+    recipe: Recipe,
+    step: ArrayLike = 0,
+    rows: NamedSharding | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean loss of a batch of utterances, and its parts.
 
-    batch: samples int16 [B, N], sample_lengths [B], labels [B, U], label_lengths [B].
+    batch: samples int16 [B, N], sample_lengths [B], labels [B, U], label_lengths [B]; `rows` says
+    how they lie on a mesh. The weights of the pruned loss depend on the step.
     """
     mask_key, warp_key, encoder_key, prediction_key = jax.random.split(key, 4)
     frontend = recipe.model.frontend
@@ -70,22 +78,55 @@ def losses(
     x = spec_augment(mask_key, x, lengths, recipe.augment, bins=frontend.bins)
     encoded, lengths = model.encode(x, lengths, key=encoder_key)
     labels, label_lengths = batch["labels"], batch["label_lengths"]
-    transducer = transducer_loss(
-        encoded,
-        model.predict(labels, key=prediction_key),
-        model.joint,
-        labels,
-        lengths,
-        label_lengths,
-        fastemit=recipe.loss.fastemit,
-    ).mean()
-    parts = {"transducer": transducer}
-    total = transducer
+    predicted = model.predict(labels, key=prediction_key)
+    targets = labels, lengths, label_lengths
+    if recipe.loss.pruned_range:
+        total, parts = pruned_losses(model, encoded, predicted, targets, recipe, step)
+    else:
+        total = transducer_loss(
+            encoded,
+            predicted,
+            model.joint_logits,
+            *targets,
+            fastemit=recipe.loss.fastemit,
+            hat=recipe.model.joint.hat,
+            sharding=rows,
+        ).mean()
+        parts = {"transducer": total}
     if recipe.loss.ctc_weight:
         ctc = ctc_loss(model.ctc_logits(encoded), labels, lengths, label_lengths).mean()
         parts["ctc"] = ctc
         total = total + recipe.loss.ctc_weight * ctc
     return total, {"loss": total, **parts}
+
+
+def pruned_losses(
+    model: Transducer,
+    encoded: jax.Array,
+    predicted: jax.Array,
+    targets: tuple[jax.Array, jax.Array, jax.Array],
+    recipe: Recipe,
+    step: ArrayLike,
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Mean of the pruned and the simple loss under their weights, and both without.
+
+    targets: labels [B, U], lengths [B], label_lengths [B].
+    """
+    config = recipe.loss
+    warmup = max(1, min(config.pruned_warmup, recipe.steps // 4))
+    done = jnp.minimum(jnp.asarray(step) / warmup, 1.0)
+    loss, pruned, simple = pruned_transducer_loss(
+        encoded,
+        predicted,
+        model.joint,
+        *model.simple_logits(encoded, predicted),
+        *targets,
+        s_range=config.pruned_range,
+        simple_weight=1.0 + done * (config.simple_weight - 1.0),
+        pruned_weight=0.1 + done * 0.9,
+        fastemit=config.fastemit,
+    )
+    return loss.mean(), {"pruned": pruned.mean(), "simple": simple.mean()}
 
 
 def ctc_loss(
@@ -106,15 +147,21 @@ def ctc_loss(
 
 
 def make_train_step(
-    graphdef: Any, recipe: Recipe, optimizer: optax.GradientTransformation
+    graphdef: Any,
+    recipe: Recipe,
+    optimizer: optax.GradientTransformation,
+    rows: NamedSharding | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """A step that skips its update where the gradient is not finite, and says so."""
+    """A step that skips its update where the gradient is not finite, and says so.
+
+    `rows`: how a batch's rows lie on the mesh.
+    """
     schedule = learning_rate(recipe.optimizer, recipe.steps)
     parts = recipe.optimizer.accumulate
 
-    def loss_of(params: Any, frozen: Any, batch: Batch, key: jax.Array):
+    def loss_of(params: Any, frozen: Any, batch: Batch, key: jax.Array, step: jax.Array):
         model = merge_model(graphdef, params, frozen)
-        loss, metrics = losses(model, batch, key, recipe)
+        loss, metrics = losses(model, batch, key, recipe, step, rows)
         # Batch normalisation has moved its running statistics.
         return loss, (metrics, split_model(model)[2])
 
@@ -123,7 +170,7 @@ def make_train_step(
     def gradients(state: TrainState, batch: Batch, key: jax.Array):
         """Gradients, metrics and the variables without a gradient after this batch."""
         if parts == 1:
-            grads, (metrics, frozen) = gradient(state.params, state.frozen, batch, key)
+            grads, (metrics, frozen) = gradient(state.params, state.frozen, batch, key, state.step)
             return grads, metrics, frozen
         # Every part takes rows from every device, so that no rows move between devices.
         cut = {
@@ -133,15 +180,17 @@ def make_train_step(
 
         def add(carry: Any, part: Any):
             total, frozen = carry
-            index, rows = part
+            index, some = part
             grads, (metrics, frozen) = gradient(
-                state.params, frozen, rows, jax.random.fold_in(key, index)
+                state.params, frozen, some, jax.random.fold_in(key, index), state.step
             )
             total = jax.tree.map(lambda t, r: t + r / parts, total, (grads, metrics))
             return (total, frozen), None
 
         first = {k: v[0] for k, v in cut.items()}
-        grads, (metrics, _) = jax.eval_shape(gradient, state.params, state.frozen, first, key)
+        grads, (metrics, _) = jax.eval_shape(
+            gradient, state.params, state.frozen, first, key, state.step
+        )
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (grads, metrics))
         indexed = (jnp.arange(parts), cut)
         ((grads, metrics), frozen), _ = jax.lax.scan(add, (zeros, state.frozen), indexed)

@@ -26,7 +26,7 @@ from jax.typing import DTypeLike
 
 from ..attention import AttentionState, FeedForward, SelfAttention
 from ..convolution import CausalConv, DepthwiseConv
-from ..layers import dropout, split_key
+from ..layers import ENTRY_BIAS, dropout, split_key
 from .causal import CausalEncoder
 
 _INPUT_KERNEL = 3
@@ -173,7 +173,9 @@ class ConformerEncoder(CausalEncoder):
         self.subsampling = CausalConv(
             input_size, config.width, _INPUT_KERNEL, stride=self.stride, rngs=rngs, dtype=dtype
         )
-        self.input = nnx.Linear(config.width, config.width, dtype=dtype, rngs=rngs)
+        self.input = nnx.Linear(
+            config.width, config.width, bias_init=ENTRY_BIAS, dtype=dtype, rngs=rngs
+        )
         self.blocks = nnx.List(
             [ConformerBlock(config, rngs=rngs, dtype=dtype) for _ in range(config.blocks)]
         )

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ..convolution import CausalConv, DepthwiseConv
+from ..convolution import CausalConv, DepthwiseConv, plane_conv
 from ..layers import LSTMState, dropout, split_key
 from ..normalization import BatchNorm
 from ..squeeze import SqueezeExcite, SqueezeMode, SqueezeState
@@ -50,7 +50,7 @@ class ConvRNNTConfig:
       norm: of the global encoder's activations.
       global_input: the local encoder's output (serial), or the features (parallel).
       merge: how local and global meet.
-      subsample: this many fused frames in a row are concatenated for the LSTMs.
+      subsample: this many frames in a row become one where the local encoder ends.
       dropout: share of a global block's branch that is dropped in training.
       kind: tells recipes of different families apart.
     """
@@ -109,19 +109,14 @@ class PlaneConv(nnx.Module):
     def __call__(self, x: jax.Array, state: jax.Array) -> tuple[jax.Array, jax.Array]:
         x = jnp.concatenate([state, x], axis=1)
         taps = self.kernel.shape[0]
-        y = jax.lax.conv_general_dilated(
-            x,
-            self.kernel[...].astype(self.dtype),
-            (1, self.stride),
-            ((0, 0), ((taps - 1) // 2, taps // 2)),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        y = plane_conv(x, self.kernel[...].astype(self.dtype), self.stride)
         y = y + self.bias[...].astype(self.dtype)[None, None, None, :]
         return y, x[:, x.shape[1] - (taps - 1) :]
 
 
 class LocalEncoder(nnx.Module):
-    """Convolutions over neighbouring frames (and bins), then a projection to `width`."""
+    """Convolutions over neighbouring frames (and bins); then `subsample` frames at a time are
+    projected to `width`."""
 
     def __init__(
         self, config: ConvRNNTConfig, input_size: int, *, rngs: nnx.Rngs, dtype: DTypeLike
@@ -152,7 +147,8 @@ class LocalEncoder(nnx.Module):
         self.bins = tuple(bins)
         """Mel bins before each layer, and after the last."""
         self.layers = nnx.List(layers)
-        self.output = nnx.Linear(size, config.width, dtype=dtype, rngs=rngs)
+        self.subsample = config.subsample
+        self.output = nnx.Linear(config.subsample * size, config.width, dtype=dtype, rngs=rngs)
 
     def init_state(self, batch: int) -> tuple[jax.Array, ...]:
         bins = self.bins if self.plane else [None] * len(self.layers)
@@ -164,7 +160,7 @@ class LocalEncoder(nnx.Module):
     def __call__(
         self, x: jax.Array, state: tuple[jax.Array, ...]
     ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """[B, T, D] -> [B, T, width]."""
+        """[B, T, D] -> [B, T // subsample, width]."""
         x = x.astype(self.dtype)
         if self.plane:
             # The frames of a stack are channels over the same bins.
@@ -174,7 +170,7 @@ class LocalEncoder(nnx.Module):
             x, kept = layer(x, before)
             x = jax.nn.relu(x)
             after.append(kept)
-        return self.output(x.reshape(*x.shape[:2], -1)), tuple(after)
+        return self.output(x.reshape(x.shape[0], x.shape[1] // self.subsample, -1)), tuple(after)
 
 
 class GlobalState(NamedTuple):
@@ -272,7 +268,9 @@ class ConvRNNTEncoder(CausalEncoder):
         self.local = LocalEncoder(config, input_size, rngs=rngs, dtype=dtype)
         parallel = config.global_input == "parallel"
         self.enter = (
-            nnx.Linear(input_size, config.width, dtype=dtype, rngs=rngs) if parallel else None
+            nnx.Linear(config.subsample * input_size, config.width, dtype=dtype, rngs=rngs)
+            if parallel
+            else None
         )
         dilations = [2**b if config.dilated else 1 for b in range(1, config.global_blocks + 1)]
         self.blocks = nnx.List(
@@ -280,12 +278,11 @@ class ConvRNNTEncoder(CausalEncoder):
         )
         fused = config.width * (2 if config.merge == "concat" and dilations else 1)
         self.fusion = nnx.Linear(fused, config.width, dtype=dtype, rngs=rngs)
-        self.lstm = LSTMEncoder(
-            config.lstm, config.subsample * config.width, rngs=rngs, dtype=dtype
-        )
+        self.lstm = LSTMEncoder(config.lstm, config.width, rngs=rngs, dtype=dtype)
         self.stride = config.subsample * self.lstm.stride
         seen_locally = len(self.local.layers) * (config.kernel - 1)
-        self.convolutional_field = 1 + seen_locally + (config.global_kernel - 1) * sum(dilations)
+        seen_globally = (config.global_kernel - 1) * sum(dilations)
+        self.convolutional_field = config.subsample * (1 + seen_globally) + seen_locally
 
     def init_state(self, batch: int) -> ConvRNNTState:
         """The state before the first frame."""
@@ -307,7 +304,11 @@ class ConvRNNTEncoder(CausalEncoder):
         with jax.named_scope("local"):
             local, after_local = self.local(x, state.local)
         with jax.named_scope("global"):
-            z = local if self.enter is None else self.enter(x)
+            z = local
+            if self.enter is not None:
+                z = self.enter(x.reshape(x.shape[0], x.shape[1] // self.subsample, -1))
+            if within is not None:
+                within = within[:, self.subsample - 1 :: self.subsample]
             after_blocks = []
             for block, before, block_key in zip(self.blocks, state.blocks, keys[1:], strict=True):
                 z, kept = block(z, before, within, block_key)
@@ -320,6 +321,5 @@ class ConvRNNTEncoder(CausalEncoder):
             else:
                 z = local + z
             z = self.fusion(z)
-            z = z.reshape(z.shape[0], z.shape[1] // self.subsample, -1)
         y, after_lstm = self.lstm.run(z, state.lstm, key=keys[0])
         return y, ConvRNNTState(after_local, tuple(after_blocks), after_lstm)

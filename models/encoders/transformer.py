@@ -22,7 +22,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ..attention import AttentionState, FeedForward, SelfAttention
-from ..layers import dropout, split_key
+from ..layers import ENTRY_BIAS, dropout, split_key
 from .causal import CausalEncoder
 
 
@@ -105,7 +105,9 @@ class TransformerEncoder(CausalEncoder):
         self.dtype = dtype
         self.stride = config.subsample
         self.receptive_field: int | None = self.stride * (config.blocks * config.left + 1)
-        self.input = nnx.Linear(self.stride * input_size, config.width, dtype=dtype, rngs=rngs)
+        self.input = nnx.Linear(
+            self.stride * input_size, config.width, bias_init=ENTRY_BIAS, dtype=dtype, rngs=rngs
+        )
         self.blocks = nnx.List(
             [TransformerBlock(config, rngs=rngs, dtype=dtype) for _ in range(config.blocks)]
         )

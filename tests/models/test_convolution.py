@@ -1,12 +1,14 @@
 """Causal convolutions against loops in float64, whole and in ragged chunks."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
-from parley.models.convolution import CausalConv, DepthwiseConv
+from parley.models.convolution import CausalConv, DepthwiseConv, plane_conv
 from parley.models.streaming import run_in_chunks
 
 INPUT, WIDTH, FRAMES = 3, 4, 24
@@ -109,6 +111,34 @@ def test_depthwise_gradient_is_that_of_a_grouped_convolution():
         jax.tree.leaves(gradients(ours)), jax.tree.leaves(gradients(grouped)), strict=True
     ):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+@pytest.mark.parametrize(("bins", "over", "stride"), [(8, 5, 2), (7, 5, 2), (9, 3, 3), (6, 4, 1)])
+def test_plane_convolution_is_the_loop_and_its_gradients_are_those_of_the_plain_one(
+    bins: int, over: int, stride: int
+):
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, kernel = rng.normal(size=(2, 6, bins, 3)), rng.normal(size=(2, over, 3, 4))
+        y = plane_conv(jnp.asarray(x), jnp.asarray(kernel), stride)
+        padded = np.pad(x, ((0, 0), (0, 0), ((over - 1) // 2, over), (0, 0)))
+        for t, f in itertools.product(range(5), range(-(-bins // stride))):
+            seen = padded[:, t : t + 2, f * stride : f * stride + over]
+            np.testing.assert_allclose(y[:, t, f], np.einsum("bjkc,jkcw->bw", seen, kernel))
+        d = rng.normal(size=y.shape)
+        sides = ((0, 0), ((over - 1) // 2, over // 2))
+
+        def plain(x, kernel):
+            names = ("NHWC", "HWIO", "NHWC")
+            return jax.lax.conv_general_dilated(
+                x, kernel, (1, stride), sides, dimension_numbers=names
+            )
+
+        ours, theirs = (
+            jax.vjp(f, jnp.asarray(x), jnp.asarray(kernel))[1](jnp.asarray(d))
+            for f in (lambda x, k: plane_conv(x, k, stride), plain)
+        )
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-12), ours, theirs)
 
 
 @pytest.mark.parametrize("make", [CausalConv, lambda n, *args, **kw: DepthwiseConv(n, 3, **kw)])

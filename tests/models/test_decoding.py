@@ -1,5 +1,6 @@
 """Greedy search against a plain loop, its bounds, and chunks against the whole."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,13 @@ from flax import nnx
 
 from parley.models.decoding import DecoderState, Hypotheses, greedy, init_decoder
 from parley.models.encoders.lstm import LSTMEncoderConfig
-from parley.models.transducer import BLANK, PredictionConfig, Transducer, TransducerConfig
+from parley.models.transducer import (
+    BLANK,
+    JointConfig,
+    PredictionConfig,
+    Transducer,
+    TransducerConfig,
+)
 
 CONFIG = TransducerConfig(
     vocab_size=9,
@@ -228,3 +235,30 @@ def test_bfloat16_decodes():
     assert hypotheses.logp.dtype == jnp.float32
     assert state.predicted.dtype == jnp.bfloat16
     assert np.isfinite(hypotheses.logp).all()
+
+
+def test_a_hat_model_decodes_by_its_own_distribution(encoded):
+    """Blank by a sigmoid, labels by a softmax among themselves, written out in float64."""
+    plain = make(blank=0.5)
+    config = dataclasses.replace(CONFIG, joint=JointConfig(hat=True))
+    model = Transducer(config, rngs=nnx.Rngs(0))
+    nnx.update(model, nnx.state(plain, nnx.Param))
+    predict, joint = jax.jit(model.predict_step), jax.jit(model.joint_logits)
+    predicted, state = predict(jnp.array([BLANK]), model.init_prediction(1))
+    found, logps = [], []
+    for frame in range(encoded.shape[1]):
+        for _ in range(3):
+            z = np.asarray(joint(encoded[:1, frame], predicted)[0], np.float64)
+            p_blank = 1 / (1 + np.exp(-z[BLANK]))
+            p = (1 - p_blank) * np.exp(z) / np.delete(np.exp(z), BLANK).sum()
+            p[BLANK] = p_blank
+            if p.argmax() == BLANK:
+                break
+            found.append((int(p.argmax()), frame))
+            logps.append(np.log(p.max()))
+            predicted, state = predict(jnp.array([found[-1][0]]), state)
+    hypotheses, _ = search(model, encoded, LENGTHS, max_symbols=3)
+    assert len(found) > 5
+    assert rows(hypotheses)[0] == found
+    np.testing.assert_allclose(hypotheses.logp[0, : len(found)], logps, rtol=1e-4)
+    assert rows(hypotheses) != rows(search(plain, encoded, LENGTHS, max_symbols=3)[0])

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 import pytest
 
+from parley.configs import presets
 from parley.data.errors import InputError
 from parley.data.loader import make_loader
 from parley.train import loop
@@ -161,3 +162,17 @@ def test_a_run_starts_from_other_weights(finished, tmp_path):
             dev=DEV,
             start=start,
         )
+
+
+def test_a_ctc_loss_without_its_head_is_named(tmp_path):
+    plain = recipe()
+    bare = dataclasses.replace(plain, model=dataclasses.replace(plain.model, ctc=False))
+    with_ctc = dataclasses.replace(bare, loss=dataclasses.replace(bare.loss, ctc_weight=0.3))
+    with pytest.raises(InputError, match=r"--model.ctc True"):
+        train(with_ctc, tmp_path / "run", corpus=ToneCorpus(), dev=DEV)
+    assert not (tmp_path / "run" / "recipe.json").exists()
+
+
+def test_every_preset_has_the_heads_its_losses_need():
+    for name, preset in presets().items():
+        assert preset.model.ctc or not preset.loss.ctc_weight, name

@@ -12,7 +12,7 @@ from parley.data.errors import InputError
 from parley.data.loader import make_loader
 from parley.data.tokenizer import Tokenizer
 from parley.train.recipe import MeshConfig
-from parley.train.sharding import make_mesh, put_batch, spec_for
+from parley.train.sharding import batch_sharding, make_mesh, put_batch, spec_for
 from parley.train.start import initial_state
 from parley.train.step import make_train_step
 from tones import ToneCorpus, recipe
@@ -71,7 +71,7 @@ def two_steps(tones, config: MeshConfig, devices: int, **changes):
     # Not Adam: it divides by the gradient's own size, which magnifies rounding near zero.
     optimizer = optax.sgd(1e-4, momentum=0.9)
     graphdef, state, places = initial_state(made, mesh, optimizer, corpus, None)
-    step = jax.jit(make_train_step(graphdef, made, optimizer))
+    step = jax.jit(make_train_step(graphdef, made, optimizer, batch_sharding(mesh)))
     loader = make_loader(corpus, tokenizer, made.data, made.augment, seed=0, multiple=8)
     losses = []
     for batch, _ in zip(loader, range(2), strict=False):
@@ -89,7 +89,8 @@ def test_eight_devices_compute_what_one_does(tones, config: MeshConfig):
     eight, params_eight, places = two_steps(tones, config, 8)
     np.testing.assert_allclose(eight, one, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(params_one), jax.tree.leaves(params_eight), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-5)
+        # Split over `model`, sums over the vocabulary are made in another order.
+        np.testing.assert_allclose(a, b, atol=1e-5 if config.model == 1 else 5e-5)
     if config.fsdp > 1:
         kernel = places.params["encoder"]["layers"][0]["recurrent"].spec
         moment = jax.tree.leaves(places.optimizer)

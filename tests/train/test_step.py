@@ -10,7 +10,17 @@ import pytest
 
 from parley.models.encoders.conv_rnnt import ConvRNNTConfig
 from parley.models.encoders.lstm import LSTMEncoderConfig
-from parley.train.step import TrainState, build_model, make_train_step, split_model
+from parley.models.frontend import append_tail
+from parley.models.transducer import JointConfig
+from parley.train.losses import rnnt_loss
+from parley.train.step import (
+    TrainState,
+    build_model,
+    losses,
+    make_train_step,
+    merge_model,
+    split_model,
+)
 from tones import recipe
 
 ROWS = 8
@@ -111,3 +121,28 @@ def test_the_seed_is_no_constant_of_the_program(batch):
         state = jax.tree.map(jnp.copy, first)._replace(seed=jnp.int32(seed))
         losses.append(float(compiled(state, batch)[1]["loss"]))
     assert losses[0] != losses[1]
+
+
+def test_a_hat_joint_trains_on_its_own_distribution(batch):
+    """The loss that is told of `hat` is that of the log-probabilities the model decodes by."""
+    plain = recipe().model
+    made = recipe(
+        model=dataclasses.replace(plain, vocab_size=5, joint=JointConfig(hat=True)),
+        augment=dataclasses.replace(recipe().augment, freq_masks=0, time_masks=0),
+    )
+    parts = split_model(build_model(made))
+
+    @jax.jit
+    def both(params, batch):
+        model = merge_model(parts[0], params, parts[2])
+        _, metrics = losses(model, batch, jax.random.key(0), made)
+        samples = append_tail(batch["samples"], batch["sample_lengths"], made.model.frontend)
+        encoded, lengths = model.encode(*model.features(*samples))
+        predicted = model.predict(batch["labels"])
+        log_probs = model.joint(encoded[:, :, None], predicted[:, None])
+        loss = rnnt_loss(log_probs, batch["labels"], lengths, batch["label_lengths"]).mean()
+        return metrics["transducer"], loss, jnp.exp(log_probs).sum(axis=-1)
+
+    told, decoded, total = both(parts[1], batch)
+    np.testing.assert_allclose(total, 1.0, rtol=1e-5)
+    np.testing.assert_allclose(told, decoded, rtol=1e-5)

@@ -1,5 +1,7 @@
 """RNN-T loss through a joint, in chunks: the same numbers as from logits, in less memory."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from parley.train.losses import default_chunk, rnnt_loss, transducer_loss
-from parley.train.losses.transducer import CHUNK_BYTES
+from parley.train.losses.transducer import CHUNK_BYTES, TILE
 
 B, T, U, D, V = 8, 7, 4, 6, 5
 FRAMES = np.array([7, 5, 1, 0, 2, 7, 3, 6], np.int32)
@@ -33,7 +35,10 @@ def _joint(kernel, bias):
     return lambda f, g: jnp.tanh(f + g) @ kernel + bias
 
 
-def _chunked(chunk, fastemit=0.0):
+CELLS = TILE[0] * TILE[1]
+
+
+def _chunked(chunk, fastemit=0.0, sharding=None):
     """Weighted total and all gradients; the joint closes over traced parameters."""
 
     def total(encoded, predicted, kernel, bias, labels):
@@ -46,6 +51,7 @@ def _chunked(chunk, fastemit=0.0):
             jnp.asarray(LENGTHS),
             fastemit=fastemit,
             chunk=chunk,
+            sharding=sharding,
         )
         return loss @ jnp.linspace(0.5, 2, B, dtype=loss.dtype), loss
 
@@ -76,14 +82,15 @@ def expected(batch):
     return _whole(*batch.values(), fastemit=0.1)
 
 
-@pytest.mark.parametrize("chunk", [1, 3, 50, None])  # of 7 frames: 3 does not divide them
+# One tile at a time, three (which do not divide those there are), and all at once.
+@pytest.mark.parametrize("chunk", [1, 3 * CELLS, None])
 def test_equals_the_loss_of_the_whole_logits(batch, expected, chunk):
     assert all(np.abs(g).max() > 0.1 for g in expected[1])
     _assert_close(_chunked(chunk, fastemit=0.1)(*batch.values()), expected)
 
 
 def test_nan_in_padding_changes_nothing(batch):
-    run = _chunked(3)
+    run = _chunked(3 * CELLS)
     late = np.arange(T) >= FRAMES[:, None]
     beyond = np.arange(U + 1) > LENGTHS[:, None]
     dirty = batch | {
@@ -114,7 +121,9 @@ def test_gradient_reaches_the_parameters_of_a_merged_module(batch):
     @jax.grad
     def chunked(params):
         joint = nnx.merge(graphdef, params)
-        return transducer_loss(batch["encoded"], batch["predicted"], joint, *rest, chunk=2).sum()
+        return transducer_loss(
+            batch["encoded"], batch["predicted"], joint, *rest, chunk=CELLS
+        ).sum()
 
     @jax.jit
     @jax.grad
@@ -130,11 +139,10 @@ def test_a_joint_may_close_over_a_random_key(batch):
     def total(encoded, key):
         def joint(f, g):
             keep = jax.random.bernoulli(key, 0.5, (D,))
-            hidden = jnp.where(keep, jnp.tanh(f + g).reshape(-1, D), 0).reshape(B, -1, U + 1, D)
-            return hidden @ batch["kernel"]
+            return jnp.where(keep, jnp.tanh(f + g), 0) @ batch["kernel"]
 
         rest = batch["labels"], FRAMES, LENGTHS
-        return transducer_loss(encoded, batch["predicted"], joint, *rest, chunk=2).sum()
+        return transducer_loss(encoded, batch["predicted"], joint, *rest, chunk=CELLS).sum()
 
     with jax.numpy_rank_promotion("allow"):
         run = jax.jit(jax.value_and_grad(total))
@@ -167,7 +175,7 @@ def test_bfloat16_keeps_sums_over_chunks_in_float32(batch):
         return jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2), has_aux=True))(*inputs)
 
     (_, loss), gradients = run(narrow, jnp.bfloat16, 1)
-    (_, wide_loss), wide_gradients = run(narrow, jnp.float32, 50)
+    (_, wide_loss), wide_gradients = run(narrow, jnp.float32, 50 * CELLS)
     assert loss.dtype == jnp.float32
     np.testing.assert_allclose(loss, wide_loss, rtol=1e-3)
     for gradient, wide in zip(gradients, wide_gradients, strict=True):
@@ -180,7 +188,7 @@ def test_float64_all_the_way(batch):
     with jax.enable_x64(True):
         wide = {k: jnp.asarray(np.asarray(v), jnp.float64) for k, v in batch.items()}
         wide["labels"] = jnp.asarray(np.asarray(batch["labels"]))
-        run = _chunked(3)
+        run = _chunked(CELLS)
         (_, loss), gradients = run(*wide.values())
         assert loss.dtype == jnp.float64
         step = 1e-6 * jax.random.normal(jax.random.key(7), (D, V), jnp.float64)
@@ -191,19 +199,41 @@ def test_float64_all_the_way(batch):
         np.testing.assert_allclose((gradients[2] * step).sum(), (up - down) / 2, rtol=1e-7)
 
 
-@pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit])
-def test_a_batch_over_eight_devices_gives_the_same_numbers(batch, kind):
-    expected = _chunked(3)(*batch.values())
-    mesh = jax.make_mesh((8,), ("data",), axis_types=(kind,))
+def test_a_batch_over_eight_devices_gives_the_same_numbers(batch):
+    expected = _chunked(3 * CELLS)(*batch.values())
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     split, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
     sharded = {
         name: jax.device_put(x, whole if name in ("kernel", "bias") else split)
         for name, x in batch.items()
     }
     with jax.set_mesh(mesh):
-        actual = _chunked(3)(*sharded.values())
+        actual = _chunked(3 * CELLS, sharding=split)(*sharded.values())
     assert actual[1][0].sharding.spec[0] == "data"
     _assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("sizes", [(8, 1), (4, 2), (1, 8)])
+def test_neither_rows_nor_logits_are_gathered(batch, sizes):
+    """Rows over `data`, the vocabulary over `model`: same numbers, and what passes between devices
+    is smaller than the joint's inputs."""
+    n_classes = 8
+    kernel = jax.random.normal(jax.random.key(5), (D, n_classes))
+    bias = jnp.zeros((1, 1, 1, n_classes))
+    inputs = batch["encoded"], batch["predicted"], kernel, bias, batch["labels"]
+    expected = _chunked(None)(*inputs)
+    kinds = (AxisType.Auto,) * 2
+    mesh = jax.make_mesh(sizes, ("data", "model"), axis_types=kinds)
+    rows = NamedSharding(mesh, P("data"))
+    classes = [NamedSharding(mesh, P(*[None] * n, "model")) for n in (1, 3)]
+    places = (rows, rows, *classes, rows)
+    placed = [jax.device_put(x, place) for x, place in zip(inputs, places, strict=True)]
+    program = _chunked(None, sharding=rows).lower(*placed).compile()
+    text = program.as_text()
+    assert text is not None
+    gathered = re.findall(r"= f32\[([\d,]*)\]\S* all-(?:gather|to-all)", text)
+    assert set(gathered) <= {str(B)}, "nothing but one number a row"
+    _assert_close(program(*placed), expected)
 
 
 def test_memory_bar():
@@ -224,16 +254,27 @@ def test_memory_bar():
     assert memory.temp_size_in_bytes <= 30 << 20
 
 
-def test_default_chunk_fills_its_budget_evenly():
-    for shape in [(8, 250, 61, 1024), (48, 40, 17, 128), (1, 5, 1, 2), (512, 400, 81, 4096)]:
-        n_batch, n_frames, width, n_classes = shape
-        chunk = default_chunk(*shape)
-        frame_bytes = 4 * n_batch * width * n_classes
-        assert chunk == 1 or chunk * frame_bytes <= CHUNK_BYTES
-        # As few chunks as the budget allows, and the last one not much shorter than the others.
-        n_chunks = -(-n_frames // chunk)
-        assert n_chunks == -(-n_frames // max(1, min(n_frames, CHUNK_BYTES // frame_bytes)))
-        assert n_chunks * chunk - n_frames < n_chunks
+def test_default_chunk_fills_its_budget():
+    assert default_chunk(1024, 640) == CHUNK_BYTES["cpu"] // (4 * 1664)
+    # A small vocabulary behind a wide joint is no reason for large chunks.
+    assert default_chunk(2, 640) == default_chunk(640, 2)
+    assert default_chunk(10**8, 1) == 1
+
+
+def test_work_is_that_of_the_cells_there_are():
+    """Chunks that are run, counted by the joint, for rows of very different lengths."""
+    frames, lengths = np.array([40, 3, 0, 17]), np.array([20, 1, 5, 9])
+    seen = []
+
+    def joint(f, g):
+        jax.debug.callback(lambda: seen.append(1))
+        return jnp.tanh(f + g)
+
+    f, g = jnp.ones((4, 40, D)), jnp.ones((4, 21, D))
+    transducer_loss(f, g, joint, np.ones((4, 20), int), frames, lengths, chunk=CELLS)
+    jax.effects_barrier()
+    assert TILE == (4, 4)
+    assert len(seen) == 10 * 6 + 1 * 1 + 0 + 5 * 3
 
 
 def test_no_frames_at_all_gives_zeros(batch):

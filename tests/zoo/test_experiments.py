@@ -333,7 +333,7 @@ def test_recipes_of_all_rows_are_known_again_when_they_are_read():
             assert recipe_from_dict(written) == row.recipe
 
 
-@pytest.mark.parametrize("name", sorted(experiments()))
+@pytest.mark.parametrize("name", ["encoders", "encoders-digits"])
 def test_families_differ_in_nothing_but_the_encoder_and_its_rates(name: str):
     part = next(p for p in experiments()[name].parts if p.title == "Families")
     assert {tuple(row.seed for row in rows) for rows in part.groups.values()} == {(0, 1, 2)}
