@@ -94,7 +94,7 @@ def test_a_long_recording_streams_in_constant_memory(model: Transcriber, sound, 
     assert result.duration == pytest.approx(480.0)
     assert sum(progress) == pytest.approx(480.0)
     assert len(progress) > 10
-    assert max(w.end for w in result.words) > 470
+    assert max(w.end for w in result.words) > 450  # the last minute is heard
     # The samples alone are 15 MB.
     assert peak < 8e6
 
