@@ -97,6 +97,8 @@ def pull_arcs(
     wide = logits.astype(normaliser.dtype)
     of_blank = d_blank
     total = d_label if hat else d_blank + d_label
+    # Where every class is ruled out, exp(-inf + inf) would be no number.
+    normaliser = jnp.where(jnp.isneginf(normaliser), 0.0, normaliser)
     gradient = -total[..., None] * jnp.exp(wide - normaliser[..., None])
     gradient += jnp.where(_is(classes[:, None, :, None], logits), d_label[..., None], 0.0)
     if hat:
