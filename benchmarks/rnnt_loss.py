@@ -132,6 +132,8 @@ def measure(case: Case, peers: Sequence[str], given: argparse.Namespace, platfor
                 continue
             for name, times in said["ms"].items():
                 found["ms"].setdefault(name, []).extend(times)
+                # The tables come at the end: a run that is cut short has at least said this.
+                remark(f"{case.name}: {name} {statistics.median(times):,.2f} ms")
             found["floor_ms"] += said.get("floor_ms", [])
             found["memory"] |= said.get("memory", {})
             found["flops_per_s"] = max(found.get("flops_per_s", 0), said.get("flops_per_s", 0))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ..zoo.console import remark
+from ..zoo.experiment_plot import FIGURE_STYLE
 from .rnnt_loss_cases import PUBLIC_WIDTH, Case, full_rows
 
 Ask = Callable[[dict[str, Any]], dict[str, Any]]
@@ -86,12 +87,7 @@ def _draw(
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, NullLocator
 
-    settings: dict[Any, Any] = {
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-    }
+    settings: dict[Any, Any] = FIGURE_STYLE
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         axes = figure.subplots()

@@ -125,7 +125,7 @@ class SqueezeExcite(nnx.Module):
             weights = (1.0 - power) / (1.0 - self.keep)
             count = weights[None, :] + power[None, :] * state.count[:, None]
         else:
-            # A tree of sums: `cumsum` is slower by half on a CPU.
+            # A tree of sums: `cumsum` takes twice as long on a CPU.
             total = jax.lax.associative_scan(jnp.add, y, axis=1) + state.total[:, None, :]
             count = jnp.arange(1.0, frames + 1.0)[None, :] + state.count[:, None]
         mean = total / count[:, :, None]

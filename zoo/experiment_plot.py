@@ -11,6 +11,13 @@ from .experiment_results import Results
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+FIGURE_STYLE = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+"""matplotlib's settings of every figure that Parley draws of measurements."""
 # Okabe and Ito's colours, which the colour-blind can tell apart; each has a mark of its own too.
 _STYLES = (
     *(("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D")),
@@ -56,10 +63,7 @@ def write_plot(results: Results, part: Part, path: Path) -> bool:
     settings: dict[Any, Any] = {
         "svg.hashsalt": results.experiment.name,
         "svg.fonttype": "none",
-        "font.family": "sans-serif",
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
+        **FIGURE_STYLE,
     }
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")

@@ -109,7 +109,7 @@ def _ablations() -> tuple[Row, ...]:
     )
 
 
-_CONDITIONS = (
+CONDITIONS = (
     Condition("clean", "words"),
     Condition("noise at 10 dB", "words?noise=10"),
     Condition("long: six to eight utterances joined", "words?join=6-8&draws=210"),
@@ -145,7 +145,7 @@ EXPERIMENTS = {
                 Part(
                     title="Families",
                     rows=paired(_BASE),
-                    conditions=_CONDITIONS,
+                    conditions=CONDITIONS,
                     baseline="rnnt",
                     plot=True,
                 ),
@@ -154,7 +154,7 @@ EXPERIMENTS = {
                     text="One thing changed, seed 0; the LSTMs are the same. `no-convolution` "
                     "keeps the projection that stands before them.",
                     rows=_ablations(),
-                    conditions=_CONDITIONS,
+                    conditions=CONDITIONS,
                     baseline="conv-rnnt",
                 ),
                 Part(

@@ -17,9 +17,10 @@ Results: docs/results/losses.md.
 from dataclasses import replace
 
 from ...data.tokenizer import TokenizerConfig
-from ...train.experiment import Condition, Experiment, Part, Row
+from ...train.experiment import Experiment, Part, Row
 from ...train.recipe import Recipe
 from .. import rnnt
+from .encoders import CONDITIONS
 
 STEPS = 1_200
 SEEDS = (0, 1, 2)
@@ -45,11 +46,6 @@ _PRUNED = replace(
     loss=replace(_EXACT.loss, pruned_range=S_RANGE),
 )
 SYSTEMS: dict[str, Recipe] = {"exact": _EXACT, "pruned": _PRUNED}
-_CONDITIONS = (
-    Condition("clean", "words"),
-    Condition("noise at 10 dB", "words?noise=10"),
-    Condition("long: six to eight utterances joined", "words?join=6-8&draws=210"),
-)
 
 
 def _of_range(s_range: int) -> Row:
@@ -79,14 +75,14 @@ EXPERIMENTS = {
                         for seed in SEEDS
                         for name, system in SYSTEMS.items()
                     ),
-                    conditions=_CONDITIONS,
+                    conditions=CONDITIONS,
                     baseline="exact",
                 ),
                 Part(
                     title="Ranges",
                     text="Other widths of the window, seed 0.",
                     rows=tuple(map(_of_range, OTHER_RANGES)),
-                    conditions=_CONDITIONS,
+                    conditions=CONDITIONS,
                     baseline="exact",
                 ),
             ),

@@ -19,7 +19,7 @@ from parley.data.errors import InputError
 from parley.data.loader import make_loader
 from parley.train import loop
 from parley.train.loop import train
-from parley.train.recipe import recipe_from_dict
+from parley.train.recipe import LossConfig, recipe_from_dict
 from parley.train.start import Start
 from tones import ToneCorpus, recipe
 
@@ -176,3 +176,15 @@ def test_a_ctc_loss_without_its_head_is_named(tmp_path):
 def test_every_preset_has_the_heads_its_losses_need():
     for name, preset in presets().items():
         assert preset.model.ctc or not preset.loss.ctc_weight, name
+
+
+@pytest.mark.parametrize(
+    ("simple", "pruned_range", "message"),
+    [(False, 5, r"--model\.simple True"), (True, 1, "at least 2"), (True, -3, "at least 2")],
+)
+def test_a_recipe_that_cannot_be_pruned_says_what_to_do(tmp_path, simple, pruned_range, message):
+    made = recipe(loss=LossConfig(pruned_range=pruned_range))
+    made = dataclasses.replace(made, model=dataclasses.replace(made.model, simple=simple))
+    with pytest.raises(InputError, match=message):
+        train(made, tmp_path / "run", corpus=ToneCorpus(), dev=ToneCorpus(8, seed=1))
+    assert not (tmp_path / "run" / "recipe.json").exists()

@@ -1,6 +1,4 @@
-"""Pruned RNN-T loss: both passes against dense forms, the windows' properties, a training run."""
-
-import dataclasses
+"""Pruned RNN-T loss: both passes against dense forms, the windows' properties."""
 
 import jax
 import jax.numpy as jnp
@@ -10,11 +8,7 @@ from flax import nnx
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parley.data.errors import InputError
-from parley.data.loader import make_loader
-from parley.data.tokenizer import Tokenizer
 from parley.models.transducer import Joint, JointConfig
-from parley.train.loop import train
 from parley.train.losses import (
     lattice_loss,
     pruned_loss,
@@ -24,10 +18,6 @@ from parley.train.losses import (
     simple_loss,
     transducer_loss,
 )
-from parley.train.optimizer import make_optimizer
-from parley.train.recipe import LossConfig
-from parley.train.step import TrainState, build_model, make_train_step, split_model
-from tones import ToneCorpus, recipe
 
 B, T, U, D, V = 8, 7, 6, 6, 5
 FRAMES = np.array([7, 5, 4, 0, 3, 7, 3, 6], np.int32)
@@ -494,46 +484,3 @@ def test_shapes_that_do_not_fit_are_refused(change, message):
     }
     with pytest.raises(ValueError, match=message):
         pruned_transducer_loss(**(fitting | change))
-
-
-# --- Training -------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_training_lowers_the_loss_under_its_weights():
-    plain, corpus = recipe(steps=48), ToneCorpus(16)
-    made = dataclasses.replace(
-        plain,
-        model=dataclasses.replace(plain.model, vocab_size=16, simple=True),
-        loss=LossConfig(pruned_range=3, ctc_weight=0.0),
-    )
-    tokenizer = Tokenizer.train([u.text for u in corpus.items], kind="char")
-    batch = next(iter(make_loader(corpus, tokenizer, made.data, made.augment, seed=0)))
-    graphdef, params, frozen = split_model(build_model(made))
-    optimizer = make_optimizer(made.optimizer, made.steps)
-    state = TrainState(jnp.int32(0), jnp.int32(0), params, params, optimizer.init(params), frozen)
-    step = jax.jit(make_train_step(graphdef, made, optimizer))
-    records = []
-    for _ in range(40):
-        state, metrics = step(state, batch)
-        records.append({k: float(v) for k, v in metrics.items()})
-    first, last = records[0], records[-1]
-    assert last["pruned"] < 0.5 * first["pruned"]
-    assert last["simple"] < 0.5 * first["simple"]
-    # A quarter of the steps is the warm-up, the default being longer.
-    half = records[6]
-    assert first["loss"] == pytest.approx(first["simple"] + 0.1 * first["pruned"], rel=1e-5)
-    assert half["loss"] == pytest.approx(0.75 * half["simple"] + 0.55 * half["pruned"], rel=1e-5)
-    assert last["loss"] == pytest.approx(0.5 * last["simple"] + last["pruned"], rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("simple", "pruned_range", "message"),
-    [(False, 5, r"--model\.simple True"), (True, 1, "at least 2"), (True, -3, "at least 2")],
-)
-def test_a_recipe_that_cannot_be_pruned_says_what_to_do(tmp_path, simple, pruned_range, message):
-    made = recipe(loss=LossConfig(pruned_range=pruned_range))
-    made = dataclasses.replace(made, model=dataclasses.replace(made.model, simple=simple))
-    with pytest.raises(InputError, match=message):
-        train(made, tmp_path / "run", corpus=ToneCorpus(), dev=ToneCorpus(8, seed=1))
-    assert not (tmp_path / "run" / "recipe.json").exists()

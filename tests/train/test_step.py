@@ -8,11 +8,15 @@ import numpy as np
 import optax
 import pytest
 
+from parley.data.loader import make_loader
+from parley.data.tokenizer import Tokenizer
 from parley.models.encoders.conv_rnnt import ConvRNNTConfig
 from parley.models.encoders.lstm import LSTMEncoderConfig
 from parley.models.frontend import append_tail
 from parley.models.transducer import JointConfig
 from parley.train.losses import rnnt_loss
+from parley.train.optimizer import make_optimizer
+from parley.train.recipe import LossConfig
 from parley.train.step import (
     TrainState,
     build_model,
@@ -21,7 +25,7 @@ from parley.train.step import (
     merge_model,
     split_model,
 )
-from tones import recipe
+from tones import ToneCorpus, recipe
 
 ROWS = 8
 
@@ -146,3 +150,31 @@ def test_a_hat_joint_trains_on_its_own_distribution(batch):
     told, decoded, total = both(parts[1], batch)
     np.testing.assert_allclose(total, 1.0, rtol=1e-5)
     np.testing.assert_allclose(told, decoded, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_training_lowers_the_pruned_loss_under_its_weights():
+    plain, corpus = recipe(steps=48), ToneCorpus(16)
+    made = dataclasses.replace(
+        plain,
+        model=dataclasses.replace(plain.model, vocab_size=16, simple=True),
+        loss=LossConfig(pruned_range=3, ctc_weight=0.0),
+    )
+    tokenizer = Tokenizer.train([u.text for u in corpus.items], kind="char")
+    batch = next(iter(make_loader(corpus, tokenizer, made.data, made.augment, seed=0)))
+    graphdef, params, frozen = split_model(build_model(made))
+    optimizer = make_optimizer(made.optimizer, made.steps)
+    state = TrainState(jnp.int32(0), jnp.int32(0), params, params, optimizer.init(params), frozen)
+    step = jax.jit(make_train_step(graphdef, made, optimizer))
+    records = []
+    for _ in range(40):
+        state, metrics = step(state, batch)
+        records.append({k: float(v) for k, v in metrics.items()})
+    first, last = records[0], records[-1]
+    assert last["pruned"] < 0.5 * first["pruned"]
+    assert last["simple"] < 0.5 * first["simple"]
+    # A quarter of the steps is the warm-up, the default being longer.
+    half = records[6]
+    assert first["loss"] == pytest.approx(first["simple"] + 0.1 * first["pruned"], rel=1e-5)
+    assert half["loss"] == pytest.approx(0.75 * half["simple"] + 0.55 * half["pruned"], rel=1e-5)
+    assert last["loss"] == pytest.approx(0.5 * last["simple"] + last["pruned"], rel=1e-5)

@@ -23,11 +23,11 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from ...models.layers import mask_frames
 from .arcs import check_shapes, classes_of, pick_arcs, pull_arcs
+from .joint import Joint, check_sides, open_joint, zeros_wide
 from .lattice import lattice_loss
-from .simple import simple_loss, without_padding
-
-Joint = Callable[[Array, Array], Array]
+from .simple import simple_loss
 
 _CHUNK_BYTES = {"cpu": 1 << 20}
 """Logits of a chunk of frames in float32, by platform. On a CPU, 0.5 to 1 MiB were fastest."""
@@ -206,11 +206,7 @@ def pruned_loss(
     Raises:
       ValueError: if shapes do not fit each other, blank is not a class, or chunk is below 1.
     """
-    if encoded.ndim != 3 or predicted.ndim != 3:
-        raise ValueError(
-            "encoded must be [B, T, J] and predicted [B, U+1, J],"
-            f" got {encoded.shape} and {predicted.shape}"
-        )
+    check_sides(encoded, predicted)
     n_batch, n_frames, _ = encoded.shape
     width = predicted.shape[1]
     kept = min(s_range, width)
@@ -221,13 +217,13 @@ def pruned_loss(
         raise ValueError(f"chunk must be at least 1 frame, got {chunk}")
     if n_frames == 0:
         return jnp.zeros(n_batch, jnp.promote_types(encoded.dtype, jnp.float32))
-    encoded = without_padding(encoded, frames)
-    predicted = without_padding(predicted, units + 1)
+    encoded = mask_frames(encoded, frames)
+    predicted = mask_frames(predicted, units + 1)
 
-    def example(rows: int) -> tuple[Array, Array]:
+    def example(rows: int) -> tuple[Any, Any]:
         return (
-            jnp.zeros((rows, 1, 1, encoded.shape[2]), encoded.dtype),
-            jnp.zeros((rows, 1, kept, predicted.shape[2]), predicted.dtype),
+            jax.ShapeDtypeStruct((rows, 1, 1, encoded.shape[2]), encoded.dtype),
+            jax.ShapeDtypeStruct((rows, 1, kept, predicted.shape[2]), predicted.dtype),
         )
 
     cell: Any = jax.eval_shape(joint, *example(1))
@@ -239,9 +235,7 @@ def pruned_loss(
     check_shapes(n_batch, width, n_classes, labels, frames, units, blank)
     n_chunks = -(-n_frames // (chunk or _default_chunk(n_batch, kept, n_classes)))
     size = -(-n_frames // n_chunks)
-    # Parameters the joint closes over become arguments, so that a gradient can reach them.
-    converted: Any = jax.closure_convert(joint, *example(n_batch * size))
-    pure_joint, parameters = converted
+    pure_joint, parameters = open_joint(joint, *example(n_batch * size))
 
     positions = start[:, :, None] + jnp.arange(kept)[None, None, :]
     classes = jnp.take_along_axis(classes_of(labels, units)[:, None], positions, axis=2)
@@ -310,12 +304,9 @@ def _arc_log_probs_bwd(static: _Static, residuals, cotangents: tuple[Array, Arra
         d_f, *d_shared = pull(d_logits)
         return jax.tree.map(lambda s, d: s + d.astype(s.dtype), sums, tuple(d_shared)), d_f
 
-    def zeros_wide(x: Array) -> Array:
-        return jnp.zeros_like(x, jnp.promote_types(x.dtype, jnp.float32))
-
     d_blank, d_label = (x.reshape(normaliser.shape) for x in cotangents)
     chunks = encoded, positions, classes, normaliser, d_blank, d_label
-    sums, d_encoded = lax.scan(visit, jax.tree.map(zeros_wide, shared), chunks)
+    sums, d_encoded = lax.scan(visit, zeros_wide(shared), chunks)
     d_shared = jax.tree.map(lambda d, x: d.astype(x.dtype), sums, shared)
     return d_encoded, None, None, *d_shared
 

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from ...models.layers import mask_frames
 from .arcs import check_shapes, classes_of
 from .lattice import lattice_loss
 
@@ -79,19 +80,14 @@ def simple_loss(
         nothing = jnp.zeros((n_batch, 0, width), dtype)
         return jnp.zeros(n_batch, dtype), (nothing, nothing)
     am, lm = am.astype(dtype), lm.astype(dtype)
-    am, lm = without_padding(am, frames), without_padding(lm, units + 1)
+    # NaN in padding would come back as 0 times NaN.
+    am, lm = mask_frames(am, frames), mask_frames(lm, units + 1)
     # Positions of an empty row are padding too: of the unigram, for example.
     real = (jnp.arange(width)[None, :] <= units[:, None]) & (frames > 0)[:, None]
     arcs = _simple_arcs(am, lm, classes_of(labels, units), real, blank, lm_scale, am_scale)
     out: Any = _loss_and_occupancies(*arcs, frames, units, jnp.asarray(fastemit, dtype))
     loss, blank_taken, label_taken = out
     return loss, (lax.stop_gradient(blank_taken), lax.stop_gradient(label_taken))
-
-
-def without_padding(x: Array, lengths: Array) -> Array:
-    """Sets [B, N, D] to 0 from each row's length on: NaN there would come back as 0 times NaN."""
-    real = jnp.arange(x.shape[1])[None, :] < lengths[:, None]
-    return jnp.where(real[:, :, None], x, 0)
 
 
 def _simple_arcs(

@@ -19,14 +19,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import AbstractMesh, NamedSharding, use_abstract_mesh
+from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
 from .arcs import Window, check_shapes, classes_of, penalised, pick_arcs, pull_arcs
+from .joint import Joint, check_sides, open_joint, zeros_wide
 from .lattice import lattice_loss
-
-Joint = Callable[[Array, Array], Array]
 
 TILE = (4, 4)
 """Frames and labels. Smaller, and reading tiles costs more than they save; larger, and more of them
@@ -84,11 +83,7 @@ def transducer_loss(
     Raises:
       ValueError: if shapes do not fit each other, blank is not a class, or chunk is below 1.
     """
-    if encoded.ndim != 3 or predicted.ndim != 3:
-        raise ValueError(
-            "encoded must be [B, T, J] and predicted [B, U+1, J],"
-            f" got {encoded.shape} and {predicted.shape}"
-        )
+    check_sides(encoded, predicted)
     n_batch, n_frames, _ = encoded.shape
     width = predicted.shape[1]
     labels, encoded_lengths, label_lengths = map(
@@ -104,7 +99,7 @@ def transducer_loss(
     n_classes = static.n_classes
     check_shapes(n_batch, width, n_classes, labels, encoded_lengths, label_lengths, blank)
 
-    def of_rows(encoded, predicted, parameters, labels, frames, lengths, penalties):
+    def of_rows(encoded, predicted, parameters, labels, frames, lengths, fastemit, penalties):
         classes = classes_of(labels, lengths)
         arcs: Any = _arc_log_probs(static, encoded, predicted, parameters, classes, frames, lengths)
         log_blank, log_label = arcs
@@ -123,12 +118,13 @@ def transducer_loss(
         run = jax.shard_map(
             of_rows,
             mesh=sharding.mesh,
-            in_specs=(rows, rows, P(), rows, rows, rows, kinds),
+            in_specs=(rows, rows, P(), rows, rows, rows, P(), kinds),
             out_specs=rows,
             axis_names=set(axes),
             check_vma=False,
         )
-    return run(encoded, predicted, parameters, labels, encoded_lengths, label_lengths, penalties)
+    lengths = encoded_lengths, label_lengths
+    return run(encoded, predicted, parameters, labels, *lengths, fastemit, penalties)
 
 
 def default_chunk(n_classes: int, width: int) -> int:
@@ -157,7 +153,7 @@ def _prepare(
     chunk: int | None,
     shards: int,
 ) -> tuple[list[Any], _Static]:
-    """Makes parameters that the joint closes over arguments, so that a gradient can reach them."""
+    """Returns what the joint closes over, and what is known of it."""
     n_batch, n_frames, _ = encoded.shape
     t, u = TILE
 
@@ -175,12 +171,9 @@ def _prepare(
     n_classes = cell.shape[-1]
     most = -(-n_batch // shards) * -(-n_frames // t) * -(-predicted.shape[1] // u)
     tiles = max(1, min((chunk or default_chunk(n_classes, encoded.shape[2])) // (t * u), most))
-    # Outside any mesh: it is run inside `shard_map`, where the mesh is another.
-    with use_abstract_mesh(AbstractMesh((), ())):
-        converted: Any = jax.closure_convert(joint, *example(tiles))
-    pure, parameters = converted
+    pure, parameters = open_joint(joint, *example(tiles))
     dtype = jnp.promote_types(cell.dtype, jnp.float32)
-    return list(parameters), _Static(pure, n_classes, dtype, blank, hat, tiles)
+    return parameters, _Static(pure, n_classes, dtype, blank, hat, tiles)
 
 
 def _batch_axes(sharding: NamedSharding | None) -> dict[str, int]:
@@ -308,10 +301,7 @@ def _arc_log_probs_bwd(static: _Static, residuals, cotangents: tuple[Array, Arra
             jax.tree.map(lambda s, d: s + d.astype(s.dtype), d_parameters, d_more),
         )
 
-    def zeros_wide(x: Array) -> Array:
-        return jnp.zeros_like(x, jnp.promote_types(x.dtype, jnp.float32))
-
-    sums = jax.tree.map(zeros_wide, (inputs.encoded, inputs.predicted, parameters))
+    sums = zeros_wide((inputs.encoded, inputs.predicted, parameters))
     d_encoded, d_predicted, d_parameters = lax.fori_loop(0, tiles.chunks, visit, sums)
     return (
         d_encoded[:, : shape[1]].astype(encoded.dtype),
