@@ -170,18 +170,16 @@ def _require_heads(recipe: Recipe) -> None:
     """Raises InputError where the model lacks what its losses are computed from."""
     loss, model = recipe.loss, recipe.model
     if loss.ctc_weight and not model.ctc:
-        raise InputError(
-            "the CTC loss needs its head: give --model.ctc True, or --loss.ctc-weight 0."
-        )
+        raise InputError("the CTC loss needs its head: give --model.ctc, or --loss.ctc-weight 0.")
     if loss.pruned_range and not model.simple:
         raise InputError(
-            "the pruned loss needs the simple joiner: give --model.simple True, or "
+            "the pruned loss needs the simple joiner: give --model.simple, or "
             "--loss.pruned-range 0."
         )
     if loss.pruned_range and model.joint.hat:
         raise InputError(
-            "the pruned loss takes no HAT joint: give --loss.pruned-range 0, or "
-            "--model.joint.hat False."
+            "the pruned loss takes no HAT joint: leave out --loss.pruned-range "
+            "or --model.joint.hat."
         )
     if loss.pruned_range < 0 or loss.pruned_range == 1:
         raise InputError(

@@ -168,7 +168,7 @@ def test_a_ctc_loss_without_its_head_is_named(tmp_path):
     plain = recipe()
     bare = dataclasses.replace(plain, model=dataclasses.replace(plain.model, ctc=False))
     with_ctc = dataclasses.replace(bare, loss=dataclasses.replace(bare.loss, ctc_weight=0.3))
-    with pytest.raises(InputError, match=r"--model.ctc True"):
+    with pytest.raises(InputError, match=r"--model.ctc,"):
         train(with_ctc, tmp_path / "run", corpus=ToneCorpus(), dev=DEV)
     assert not (tmp_path / "run" / "recipe.json").exists()
 
@@ -180,7 +180,7 @@ def test_every_preset_has_the_heads_its_losses_need():
 
 @pytest.mark.parametrize(
     ("simple", "pruned_range", "message"),
-    [(False, 5, r"--model\.simple True"), (True, 1, "at least 2"), (True, -3, "at least 2")],
+    [(False, 5, r"--model\.simple,"), (True, 1, "at least 2"), (True, -3, "at least 2")],
 )
 def test_a_recipe_that_cannot_be_pruned_says_what_to_do(tmp_path, simple, pruned_range, message):
     made = recipe(loss=LossConfig(pruned_range=pruned_range))
