@@ -20,16 +20,19 @@ _TINY = dataclasses.replace(
     # 30 ms, halved behind the local encoder: 60 ms a frame, as in all families' tiny presets.
     frontend=FrontendConfig(stack=3),
     encoder=ConvRNNTConfig(
-        lstm=LSTMEncoderConfig(width=184, layers=3, output=128, norm=True),
+        lstm=LSTMEncoderConfig(width=152, layers=3, output=128, norm=True),
         width=96,
         channels=(16, 16, 16, 16),
         subsample=2,
+        shortcut=True,
     ),
 )
 
 _30M = dataclasses.replace(
     LARGE,
-    encoder=ConvRNNTConfig(lstm=LSTMEncoderConfig(width=640, layers=6, output=512, norm=True)),
+    encoder=ConvRNNTConfig(
+        lstm=LSTMEncoderConfig(width=640, layers=6, output=512, norm=True), shortcut=True
+    ),
 )
 
 _PAPER = dataclasses.replace(

@@ -31,6 +31,8 @@ def load(name_or_path: str | Path) -> "Transcriber":
     folder = folder_of(name_or_path)
 
     from .package import read_model
+    from .recognizer import Recognizer
     from .transcriber import Transcriber
 
-    return Transcriber(read_model(folder))
+    package = read_model(folder)
+    return Transcriber(package.recipe.name, folder, Recognizer(package))

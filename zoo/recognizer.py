@@ -28,7 +28,7 @@ STREAM_BLOCKS = (64, 8, 1)
 
 
 class State(NamedTuple):
-    """All that a stream carries from one step to the next."""
+    """All that streams carry from one step to the next; every leaf has a row for each."""
 
     encoder: StreamState
     decoder: DecoderState
@@ -60,14 +60,35 @@ class Recognizer:
         """
         return _rows(_recognize(self._graphdef, self._variables, samples, lengths))
 
-    def start_stream(self) -> State:
-        """The state of one stream before its first sample."""
-        return _start(self._graphdef, self._variables)
+    def start_streams(self, count: int) -> State:
+        """The state of `count` streams before their first sample."""
+        return _start(self._graphdef, self._variables, count)
 
-    def step(self, samples: np.ndarray, state: State) -> tuple[list[Token], State]:
-        """Tokens that the next samples give; their number is one of STREAM_BLOCKS steps."""
-        hypotheses, state = _step(self._graphdef, self._variables, samples[None], state)
-        return _rows(hypotheses)[0], state
+    def step(
+        self,
+        samples: np.ndarray,
+        state: State,
+        *,
+        active: np.ndarray | None = None,
+        fresh: np.ndarray | None = None,
+    ) -> tuple[list[list[Token]], State]:
+        """Tokens that the next samples give to each stream.
+
+        Args:
+          samples: int16 [S, n], n of STREAM_BLOCKS encoder steps.
+          state: of S streams.
+          active: bool [S], the streams that advance; the others stay as they are. None: all.
+          fresh: bool [S], streams that begin anew with these samples. None: no one.
+
+        Frames of the tokens count from each stream's start.
+        """
+        rows = len(samples)
+        active = np.ones(rows, bool) if active is None else active
+        fresh = np.zeros(rows, bool) if fresh is None else fresh
+        hypotheses, state = _step(
+            self._graphdef, self._variables, samples, state, active=active, fresh=fresh
+        )
+        return _rows(hypotheses), state
 
 
 # Matmuls keep float32's precision on every device (GPUs and TPUs would use less by default): else a
@@ -84,23 +105,38 @@ def _recognize(graphdef: Any, variables: Any, samples: jax.Array, lengths: jax.A
     return greedy(model, encoded, frames)[0]
 
 
-@partial(jax.jit, static_argnums=0)
+@partial(jax.jit, static_argnums=(0, 2))
 @_exact
-def _start(graphdef: Any, variables: Any) -> State:
+def _start(graphdef: Any, variables: Any, count: int) -> State:
     model = nnx.merge(graphdef, *variables)
-    return State(model.init_stream(1), init_decoder(model, 1))
+    return State(model.init_stream(count), init_decoder(model, count))
 
 
 @partial(jax.jit, static_argnums=0)
 @_exact
 def _step(
-    graphdef: Any, variables: Any, samples: jax.Array, state: State
+    graphdef: Any,
+    variables: Any,
+    samples: jax.Array,
+    state: State,
+    *,
+    active: jax.Array,
+    fresh: jax.Array,
 ) -> tuple[Hypotheses, State]:
     model = nnx.merge(graphdef, *variables)
-    encoded, encoder = model.stream_step(samples, state.encoder)
-    lengths = jnp.full(encoded.shape[:1], encoded.shape[1], jnp.int32)
-    hypotheses, decoder = greedy(model, encoded, lengths, state=state.decoder)
-    return hypotheses, State(encoder, decoder)
+    count = samples.shape[0]
+    begun = _choose(fresh, State(model.init_stream(count), init_decoder(model, count)), state)
+    encoded, encoder = model.stream_step(samples, begun.encoder)
+    lengths = jnp.where(active, encoded.shape[1], 0)
+    hypotheses, decoder = greedy(model, encoded, lengths, state=begun.decoder)
+    return hypotheses, _choose(active, State(encoder, decoder), begun)
+
+
+def _choose(rows: jax.Array, this: State, other: State) -> State:
+    """`this` in the rows that are true, `other` elsewhere."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(rows.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), this, other
+    )
 
 
 def _rows(hypotheses: Hypotheses) -> list[list[Token]]:

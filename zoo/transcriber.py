@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple, TypeAlias, overload
 
 import numpy as np
@@ -19,8 +20,6 @@ import numpy as np
 from ..data.audio import MIN_SECONDS, SAMPLE_RATE, audio_info, read_audio, stream_audio
 from ..data.errors import InputError, Rejected
 from ..data.tokenizer import Tokenizer
-from ..train.recipe import Recipe
-from .package import ModelPackage
 from .packing import BUCKET_SECONDS, Batch, pack
 from .recognizer import Recognizer, as_samples
 from .streamer import Stream
@@ -49,17 +48,17 @@ class Transcriber:
 
     Attributes:
       name: of the recipe that it was trained by.
-      recipe, tokenizer: what it was made of.
+      folder: where it was read from.
+      recognizer: the compiled programs; their tokenizer is `tokenizer`.
       step_s: seconds of audio that each step of the encoder takes, the grain of a stream.
     """
 
-    def __init__(self, package: ModelPackage):
-        self.name: str = package.recipe.name
-        self.folder = package.folder
-        self.recipe: Recipe = package.recipe
-        self.tokenizer: Tokenizer = package.tokenizer
-        self._recognizer = Recognizer(package)
-        self.step_s: float = self._recognizer.frame_s
+    def __init__(self, name: str, folder: Path, recognizer: Recognizer):
+        self.name = name
+        self.folder = folder
+        self.recognizer = recognizer
+        self.tokenizer: Tokenizer = recognizer.tokenizer
+        self.step_s: float = recognizer.frame_s
 
     @overload
     def transcribe(self, audio: Audio, *, rate: int = ...) -> Transcript: ...
@@ -123,7 +122,7 @@ class Transcriber:
 
     def stream(self, *, source: str = "") -> Stream:
         """Begins a recording that arrives in pieces."""
-        return Stream(self._recognizer, source=source)
+        return Stream(self.recognizer, source=source)
 
     def _batches(
         self,
@@ -146,12 +145,12 @@ class Transcriber:
         for row, samples in enumerate(rows):
             padded[row, : len(samples)] = samples
             lengths[row] = len(samples)
-        return self._recognizer.recognize(padded, lengths)
+        return self.recognizer.recognize(padded, lengths)
 
     def _long(
         self, audio: Audio, source: str, rate: int, on_audio: Callable[[float], None] | None
     ) -> Transcript | Rejected:
-        stream = Stream(self._recognizer, source=source, eager=False)
+        stream = Stream(self.recognizer, source=source, eager=False)
         try:
             if isinstance(audio, np.ndarray):
                 stream.push(as_samples(audio, rate))

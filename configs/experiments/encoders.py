@@ -94,6 +94,7 @@ def _ablations() -> tuple[Row, ...]:
     encoder = model.encoder
     assert isinstance(encoder, ConvRNNTConfig)
     variants = {
+        "no-shortcut": replace(encoder, shortcut=False),
         "no-convolution": replace(encoder, local="off", global_blocks=0),
         "local-only": replace(encoder, global_blocks=0),
         "global-only": replace(encoder, local="off"),
@@ -151,8 +152,9 @@ EXPERIMENTS = {
                 ),
                 Part(
                     title="Ablations of ConvRNN-T",
-                    text="One thing changed, seed 0; the LSTMs are the same. `no-convolution` "
-                    "keeps the projection that stands before them.",
+                    text="One thing changed, seed 0; the LSTMs are as wide. `no-shortcut` is the encoder "
+                    "as the paper has it; `no-convolution` keeps the shortcut and, beside it, a "
+                    "projection of the features.",
                     rows=_ablations(),
                     conditions=CONDITIONS,
                     baseline="conv-rnnt",

@@ -1,8 +1,10 @@
 """ConvRNN-T: an LSTM stack behind a local and a global causal convolutional encoder.
 
-    features -> local encoder -> global encoder ----> fusion -> LSTMs -> output
-                      |                               ^
                       +-------------------------------+
+                      |                               v
+    features -> local encoder -> global encoder ----> fusion -> LSTMs -> output
+        |                                                        ^
+        +------------------------- shortcut ---------------------+
 
 The local encoder sees 5 frames and 5 neighbouring mel bins at a time. The global one is a stack of
 residual blocks of dilated depthwise convolutions, each gated by squeeze-and-excitation whose
@@ -11,8 +13,10 @@ squeeze is the mean of all activations up to the present frame:
     u = BN(relu(W1 z))      v = BN(relu(depthwise(u)))      y = BN(W3 v)      z <- z + gate(y) y
 
 Source: Radfar et al. 2022, "ConvRNN-T: Convolutional augmented recurrent neural network
-transducers for streaming speech recognition", Interspeech, arXiv 2209.14868. The strides over
-frequency are ours: with stride 1 the local encoder alone costs several times the LSTMs.
+transducers for streaming speech recognition", Interspeech, arXiv 2209.14868. Ours are the strides
+over frequency (with stride 1 the local encoder alone costs several times the LSTMs) and the
+shortcut, without which the tiny preset hears nothing for its first thousand steps
+(docs/results/encoders.md).
 """
 
 import dataclasses
@@ -51,6 +55,7 @@ class ConvRNNTConfig:
       global_input: the local encoder's output (serial), or the features (parallel).
       merge: how local and global meet.
       subsample: this many frames in a row become one where the local encoder ends.
+      shortcut: the LSTMs see the features too, beside what the convolutions made of them.
       dropout: share of a global block's branch that is dropped in training.
       kind: tells recipes of different families apart.
     """
@@ -74,6 +79,7 @@ class ConvRNNTConfig:
     global_input: Literal["serial", "parallel"] = "serial"
     merge: Literal["concat", "sum"] = "concat"
     subsample: int = 1
+    shortcut: bool = False
     dropout: float = 0.1
     kind: Literal["conv-rnnt"] = "conv-rnnt"
 
@@ -278,7 +284,8 @@ class ConvRNNTEncoder(CausalEncoder):
         )
         fused = config.width * (2 if config.merge == "concat" and dilations else 1)
         self.fusion = nnx.Linear(fused, config.width, dtype=dtype, rngs=rngs)
-        self.lstm = LSTMEncoder(config.lstm, config.width, rngs=rngs, dtype=dtype)
+        heard = config.width + (config.subsample * input_size if config.shortcut else 0)
+        self.lstm = LSTMEncoder(config.lstm, heard, rngs=rngs, dtype=dtype)
         self.stride = config.subsample * self.lstm.stride
         seen_locally = len(self.local.layers) * (config.kernel - 1)
         seen_globally = (config.global_kernel - 1) * sum(dilations)
@@ -301,12 +308,11 @@ class ConvRNNTEncoder(CausalEncoder):
     ) -> tuple[jax.Array, ConvRNNTState]:
         """The next frames [B, n, D]; `within` [B, n] where they are whole utterances."""
         keys = split_key(key, len(self.blocks) + 1)
+        stacked = x.reshape(x.shape[0], x.shape[1] // self.subsample, -1)
         with jax.named_scope("local"):
             local, after_local = self.local(x, state.local)
         with jax.named_scope("global"):
-            z = local
-            if self.enter is not None:
-                z = self.enter(x.reshape(x.shape[0], x.shape[1] // self.subsample, -1))
+            z = local if self.enter is None else self.enter(stacked)
             if within is not None:
                 within = within[:, self.subsample - 1 :: self.subsample]
             after_blocks = []
@@ -321,5 +327,7 @@ class ConvRNNTEncoder(CausalEncoder):
             else:
                 z = local + z
             z = self.fusion(z)
+            if self.config.shortcut:
+                z = jnp.concatenate([z, stacked.astype(z.dtype)], axis=-1)
         y, after_lstm = self.lstm.run(z, state.lstm, key=keys[0])
         return y, ConvRNNTState(after_local, tuple(after_blocks), after_lstm)
