@@ -26,7 +26,7 @@ class Stream:
         self._recognizer = recognizer
         self._source = source
         self._blocks = STREAM_BLOCKS if eager else STREAM_BLOCKS[:1]
-        self._state = recognizer.start_stream()
+        self._state = recognizer.start_streams(1)
         self._words = Assembler(recognizer.tokenizer, recognizer.frame_s)
         self._waiting = np.zeros(0, np.int16)
         self._received = 0
@@ -76,7 +76,8 @@ class Stream:
         for block in blocks:
             size = block * step
             while len(audio) - at >= size:
-                tokens, self._state = self._recognizer.step(audio[at : at + size], self._state)
+                piece = audio[None, at : at + size]
+                [tokens], self._state = self._recognizer.step(piece, self._state)
                 self._words.push(tokens)
                 at += size
         self._waiting = audio[at:].copy()
