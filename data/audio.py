@@ -9,7 +9,7 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,6 +123,32 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
     np.rint(samples, out=samples)
     np.clip(samples, -32768, 32767, out=samples)
     return samples.astype(np.int16)
+
+
+def as_samples(audio: np.ndarray | Sequence[float], rate: int = SAMPLE_RATE) -> np.ndarray:
+    """Mono samples from memory -> 16 kHz int16 [N]; floats are taken to lie in [-1, 1].
+
+    Raises:
+      InputError: several channels, another type than int16 or float, NaN, or floats far outside.
+    """
+    samples = np.asarray(audio)
+    if samples.ndim != 1:
+        raise InputError(
+            f"samples of shape {list(samples.shape)} are not one channel: give mono samples [N]."
+        )
+    if np.issubdtype(samples.dtype, np.floating):
+        peak = np.abs(samples).max(initial=0.0)
+        if not np.isfinite(peak):
+            raise InputError("the samples hold NaN or infinity: look at where they come from.")
+        if peak > 8.0:
+            raise InputError(
+                f"float samples reach {peak:.0f}, where -1 to 1 is the full scale: rescale them, "
+                "or give int16."
+            )
+        samples = to_int16(samples.astype(np.float32) * np.float32(32768.0))
+    elif samples.dtype != np.int16:
+        raise InputError(f"samples are {samples.dtype}: give int16, or floats in [-1, 1].")
+    return samples if rate == SAMPLE_RATE else to_int16(resample(samples, rate))
 
 
 def _name(source: AudioSource, name: str | None) -> str:

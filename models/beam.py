@@ -2,10 +2,10 @@
 
 Hypotheses of a row stand at one frame. There, those that go on (A) and those that are done with the
 frame (D) are kept apart: everything in A may take blank, which moves it to D, or a label, which
-keeps it in A for another round. D becomes the next frame's A. Paths that meet in one label sequence
-in D are added up (prefix merging), so a score is the probability of the labels, not of an alignment,
-as far as the beam reaches. Most frames say nothing: as in greedy search one joint product looks at
-a window of frames, and a row jumps to the first where any label could matter.
+keeps it in A for another round. D becomes the next frame's A. Paths that meet in one label
+sequence in D are added up (prefix merging), so a score is the probability of the labels, not of an
+alignment, as far as the beam reaches. Most frames say nothing: as in greedy search one joint
+product looks at a window of frames, and a row jumps to the first where any label could matter.
 
 Emissions are written down as a tree of (parent, token, frame), so that hypotheses change places by
 moving a pointer. In a stream, what all hypotheses agree on is committed and leaves the state.
@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from .beam_tree import Tree, read, take, top, write
 from .decoding import Hypotheses
 from .transducer import BLANK, Transducer
 
@@ -80,21 +81,12 @@ class BeamState(NamedTuple):
     frames: jax.Array  # [B] int32, encoder frames consumed
 
 
-class _Tree(NamedTuple):
-    """Emissions of this call [B, limit * K]: round r writes entries r K ... (r + 1) K - 1."""
-
-    parent: jax.Array
-    token: jax.Array
-    frame: jax.Array
-    logp: jax.Array
-
-
 class _Search(NamedTuple):
     """The loop's carry."""
 
     live: _Hypotheses  # A
     done: _Hypotheses  # D
-    tree: _Tree
+    tree: Tree
     frame: jax.Array  # [B], the frame at which A stands; its length when a row is done
     symbols: jax.Array  # [B], labels that A has emitted there
     round: jax.Array
@@ -139,11 +131,11 @@ def beam_search(
     lengths: jax.Array,
     *,
     width: int = 4,
-    prune: float = 6.0,
+    prune: float = 4.0,
     max_symbols: int = 8,
     scorer: Scorer | None = None,
     internal_lm: float = 0.0,
-    window: int = 4,
+    window: int = 2,
 ) -> Beams:
     """The likeliest label sequences of whole utterances.
 
@@ -182,11 +174,11 @@ def beam_step(
     lengths: jax.Array,
     state: BeamState,
     *,
-    prune: float = 6.0,
+    prune: float = 4.0,
     max_symbols: int = 8,
     scorer: Scorer | None = None,
     internal_lm: float = 0.0,
-    window: int = 4,
+    window: int = 2,
 ) -> BeamState:
     """Goes on over the next frames; arguments as of `beam_search`.
 
@@ -210,7 +202,7 @@ def beam_step(
     def advance(search: _Search) -> _Search:
         live, done = search.live, search.done
         at = search.frame[:, None] + jnp.arange(window)[None, :]
-        frames = jnp.take_along_axis(padded, at[:, :, None], axis=1)
+        frames = take(padded, at)
         logits = model.joint(frames[:, None], live.predicted[:, :, None])
         logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)  # [B, K, W, V]
         blank = logp[..., BLANK]
@@ -230,8 +222,7 @@ def beam_step(
         first = jnp.argmax(matters, axis=1)
 
         def at_first(x: jax.Array) -> jax.Array:
-            index = first.reshape((batch,) + (1,) * (x.ndim - 1))
-            return jnp.take_along_axis(x, index, axis=2).squeeze(2)
+            return x[jnp.arange(batch), :, first]
 
         # Blank: into D, where paths to one label sequence meet.
         base = at_first(before)
@@ -242,7 +233,7 @@ def beam_step(
         children = jnp.where(
             (search.symbols < max_symbols)[:, None, None], children, _NEVER
         ).reshape(batch, -1)
-        child_score, child = jax.lax.top_k(children, width)
+        child_score, child = top(children, width)
         floor = jnp.maximum(both.score.max(axis=1), child_score[:, 0])[:, None] - prune
         done = _best_of(both, width, floor)
 
@@ -251,12 +242,16 @@ def beam_step(
         child_score = jnp.where((child_score >= floor) & (child_score > worst), child_score, _NEVER)
         stays = speaks & (child_score[:, 0] > _NEVER)
         parent, token = jnp.divmod(child, logp.shape[-1])
-        spoken = jnp.take_along_axis(
-            at_first(logp).reshape(batch, -1), child, axis=1
-        )  # without what scorers add
+        rows = jnp.arange(batch)[:, None]
+        spoken = logp[rows, parent, first[:, None], token]  # without what scorers add
         found = search.frame + first
-        tree = _write(
-            search.tree, search.round * width, live, parent, token, state.frames + found, spoken
+        tree = write(
+            search.tree,
+            search.round * width,
+            parent=jnp.take_along_axis(live.node, parent, axis=1),
+            token=token,
+            frame=state.frames + found,
+            logp=spoken,
         )
         grown = jax.lax.cond(
             jnp.any(stays),
@@ -283,7 +278,7 @@ def beam_step(
         )
 
     size = (batch, rounds * width)
-    tree = _Tree(
+    tree = Tree(
         parent=jnp.zeros(size, jnp.int32),
         token=jnp.zeros(size, jnp.int32),
         frame=jnp.zeros(size, jnp.int32),
@@ -293,7 +288,7 @@ def beam_step(
     search = _Search(state.live, _nothing(state.live), tree, zeros, zeros, jnp.zeros((), jnp.int32))
     search = jax.lax.while_loop(unfinished, advance, search)
     live = search.live
-    pending = _read(search.tree, live, state.pending, capacity=time * max_symbols)
+    pending = read(search.tree, live.node, live.count, state.pending, capacity=time * max_symbols)
     start = jnp.tile(-1 - jnp.arange(width, dtype=jnp.int32)[None, :], (batch, 1))
     live = live._replace(node=start, count=jnp.zeros_like(live.count))
     return BeamState(live, pending, state.frames + lengths)
@@ -307,7 +302,7 @@ def best(state: BeamState, scorer: Scorer | None = None) -> Beams:
         flat = jax.tree.map(lambda x: x.reshape(batch * width, *x.shape[2:]), state.live.scorer)
         score = score + scorer.final(flat).reshape(batch, width)
     score, order = jax.lax.top_k(score, score.shape[1])
-    return Beams(_take(state.pending, order), score)
+    return Beams(take(state.pending, order), score)
 
 
 def commit(state: BeamState, size: int) -> tuple[Hypotheses, Hypotheses, BeamState]:
@@ -317,15 +312,15 @@ def commit(state: BeamState, size: int) -> tuple[Hypotheses, Hypotheses, BeamSta
     `size` still, the row goes on with its best hypothesis alone.
 
     Returns:
-      `(committed [B, N], the best hypothesis's rest [B, size], the state with pending [B, K, size])`
+      `(committed [B, N], the best hypothesis's rest [B, size], state)`
     """
     live, pending = state.live, state.pending
     leader = jnp.argmax(live.score, axis=1)[:, None]
     alive = live.score > _NEVER
-    top = _take(pending, leader)
+    first = take(pending, leader)
     length = pending.tokens.shape[2]
     position = jnp.arange(length)[None, None, :]
-    same = (pending.tokens == top.tokens) & (position < pending.counts[:, :, None])
+    same = (pending.tokens == first.tokens) & (position < pending.counts[:, :, None])
     agreed = jnp.where(alive[:, :, None], same, True).all(axis=1).astype(jnp.int32)
     agreed = jnp.cumprod(agreed, axis=-1)
     shared = agreed.sum(axis=-1)
@@ -333,8 +328,8 @@ def commit(state: BeamState, size: int) -> tuple[Hypotheses, Hypotheses, BeamSta
     crowded = rest > size
     alone = crowded[:, None] & (jnp.arange(live.score.shape[1])[None, :] != leader)
     live = live._replace(score=jnp.where(alone, _NEVER, live.score))
-    shared = jnp.where(crowded, top.counts[:, 0], shared).astype(jnp.int32)
-    committed = Hypotheses(top.tokens[:, 0], top.frames[:, 0], top.logp[:, 0], shared)
+    shared = jnp.where(crowded, first.counts[:, 0], shared).astype(jnp.int32)
+    committed = Hypotheses(first.tokens[:, 0], first.frames[:, 0], first.logp[:, 0], shared)
     counts = jnp.maximum(pending.counts - shared[:, None], 0)
     source = jnp.minimum(shared[:, None] + jnp.arange(size)[None, :], length - 1)[:, None, :]
 
@@ -342,7 +337,7 @@ def commit(state: BeamState, size: int) -> tuple[Hypotheses, Hypotheses, BeamSta
         return jnp.take_along_axis(x, jnp.broadcast_to(source, (*x.shape[:2], size)), axis=2)
 
     pending = Hypotheses(shift(pending.tokens), shift(pending.frames), shift(pending.logp), counts)
-    tentative = jax.tree.map(lambda x: x[:, 0], _take(pending, leader))
+    tentative = jax.tree.map(lambda x: x[:, 0], take(pending, leader))
     return committed, tentative, BeamState(live, pending, state.frames)
 
 
@@ -377,8 +372,8 @@ def _merged(score: jax.Array, hash: jax.Array) -> jax.Array:
 
 
 def _best_of(hypotheses: _Hypotheses, width: int, floor: jax.Array) -> _Hypotheses:
-    score, order = jax.lax.top_k(hypotheses.score, width)
-    return _take(hypotheses, order)._replace(score=jnp.where(score >= floor, score, _NEVER))
+    score, order = top(hypotheses.score, width)
+    return take(hypotheses, order)._replace(score=jnp.where(score >= floor, score, _NEVER))
 
 
 def _grow(
@@ -393,11 +388,26 @@ def _grow(
     """Each child [B, K] of its parent, with everything that depends on its labels."""
     batch, width = parent.shape
     split = _splitter(batch, width)
-    of = _take(live, parent)
+    of = take(live._replace(predicted=live.count), parent)
     flat = jax.tree.map(lambda x: x.reshape(batch * width, *x.shape[2:]), of)
     tokens = token.reshape(-1)
-    predicted, prediction = model.predict_step(tokens, flat.prediction)
     after = flat.scorer if scorer is None else scorer.advance(flat.scorer, tokens)
+    real = (score > _NEVER).reshape(-1)
+    few = max(1, batch * width // 4)
+
+    def all_of_them():
+        return model.predict_step(tokens, flat.prediction)
+
+    def those_that_exist():
+        # Most places are empty in most rounds.
+        places = jnp.nonzero(real, size=few, fill_value=batch * width)[0]
+        chosen = jax.tree.map(lambda x: x.at[places].get(mode="clip"), flat.prediction)
+        found = model.predict_step(tokens.at[places].get(mode="clip"), chosen)
+        empty = jnp.zeros((batch * width, *found[0].shape[1:]), found[0].dtype)
+        whole = (empty, flat.prediction)
+        return jax.tree.map(lambda x, new: x.at[places].set(new, mode="drop"), whole, found)
+
+    predicted, prediction = jax.lax.cond(real.sum() <= few, those_that_exist, all_of_them)
     factors, offsets = (jnp.array(x, jnp.uint32)[None, None, :] for x in _HASH)
     return _Hypotheses(
         score=score,
@@ -410,67 +420,6 @@ def _grow(
     )
 
 
-def _write(
-    tree: _Tree,
-    at: jax.Array,
-    live: _Hypotheses,
-    parent: jax.Array,
-    token: jax.Array,
-    frame: jax.Array,
-    logp: jax.Array,
-) -> _Tree:
-    entry = _Tree(
-        parent=jnp.take_along_axis(live.node, parent, axis=1),
-        token=token,
-        frame=jnp.tile(frame[:, None], (1, parent.shape[1])),
-        logp=logp,
-    )
-    return jax.tree.map(
-        lambda whole, new: jax.lax.dynamic_update_slice(whole, new.astype(whole.dtype), (0, at)),
-        tree,
-        entry,
-    )
-
-
-def _read(tree: _Tree, live: _Hypotheses, before: Hypotheses, *, capacity: int) -> Hypotheses:
-    """Emissions of every hypothesis behind those that were pending at its root."""
-    batch, width = live.node.shape
-    rows, columns = jnp.arange(batch)[:, None], jnp.arange(width)[None, :]
-
-    def climb(carry):
-        node, left, _ = carry
-        up = jnp.take_along_axis(tree.parent, jnp.maximum(node, 0), axis=1)
-        return jnp.where(node >= 0, up, node), left - (node >= 0), jnp.any(up >= 0)
-
-    root, _, _ = jax.lax.while_loop(
-        lambda carry: jnp.any(carry[0] >= 0), climb, (live.node, live.count, jnp.array(True))
-    )
-    held = _take(before, -1 - root)
-    room = ((0, 0), (0, 0), (0, capacity))
-    size = before.tokens.shape[2] + capacity
-    found = Hypotheses(
-        *(jnp.pad(x, room) for x in (held.tokens, held.frames, held.logp)),
-        counts=held.counts + live.count,
-    )
-
-    def write(carry):
-        node, left, out = carry
-        here = jnp.maximum(node, 0)
-        position = jnp.where(node >= 0, held.counts + left - 1, size)  # outside: dropped
-        values = (jnp.take_along_axis(x, here, axis=1) for x in (tree.token, tree.frame, tree.logp))
-        written = (
-            x.at[rows, columns, position].set(value, mode="drop")
-            for x, value in zip(out[:3], values, strict=True)
-        )
-        up = jnp.take_along_axis(tree.parent, here, axis=1)
-        return jnp.where(node >= 0, up, node), left - 1, Hypotheses(*written, counts=out.counts)
-
-    _, _, found = jax.lax.while_loop(
-        lambda carry: jnp.any(carry[0] >= 0), write, (live.node, live.count, found)
-    )
-    return found
-
-
 def _nothing(hypotheses: _Hypotheses) -> _Hypotheses:
     return hypotheses._replace(score=jnp.full_like(hypotheses.score, _NEVER))
 
@@ -479,14 +428,6 @@ def _choose(rows: jax.Array, this: Any, other: Any) -> Any:
     """`this` in the rows that are true, `other` elsewhere."""
     return jax.tree.map(
         lambda a, b: jnp.where(rows.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), this, other
-    )
-
-
-def _take(tree: Any, index: jax.Array) -> Any:
-    """Entries `index` [B, K'] of the second axis of every leaf [B, K, ...]."""
-    return jax.tree.map(
-        lambda x: jnp.take_along_axis(x, index.reshape(*index.shape, *(1,) * (x.ndim - 2)), axis=1),
-        tree,
     )
 
 

@@ -206,7 +206,7 @@ def _folded_frames(padded: jax.Array, config: FrontendConfig) -> tuple[jax.Array
     """
     window, hop, half = config.window, config.hop, config.window // 2
     count = (padded.shape[1] - config.context) // hop
-    start = np.arange(count)[:, None] * hop
+    start = jnp.arange(count)[:, None] * hop
     before, after = padded[:, :-1], padded[:, 1:]
     # after - 0.97 before, of which the larger term is exact on integers: it rounds far less.
     emphasised = (after - before) + (1.0 - PREEMPHASIS) * before
@@ -218,7 +218,7 @@ def _folded_frames(padded: jax.Array, config: FrontendConfig) -> tuple[jax.Array
     block = math.gcd(window, hop)
     used = config.context + count * hop
     sums = padded[:, :used].reshape(padded.shape[0], used // block, block).sum(axis=-1)
-    blocks = np.arange(count)[:, None] * (hop // block) + np.arange(window // block)[None, :]
+    blocks = jnp.arange(count)[:, None] * (hop // block) + np.arange(window // block)[None, :]
     mean = sums[:, blocks].sum(axis=-1, keepdims=True) / window
     offset = (1.0 - PREEMPHASIS) * mean
     return late - offset, early - offset

@@ -9,30 +9,43 @@ Looking up imports no JAX; `load` does.
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..data.errors import InputError
 from .registry import Entry, card, find, list_models, search
 
 if TYPE_CHECKING:
+    from .decoding import Decoding
     from .transcriber import Transcriber
 
 __all__ = ["Entry", "card", "find", "list_models", "load", "search"]
 
 
-def load(name_or_path: str | Path) -> "Transcriber":
+def load(name_or_path: str | Path, *, decoding: "Decoding | None" = None) -> "Transcriber":
     """A model, ready to transcribe: by its registered name, or from a folder.
 
-    The folder is a model's own (`recipe.json`, `weights.safetensors`, `tokenizer.model`) or that
-    of a training run, which holds it as `model`. Raises `InputError` (a `ValueError`) for a name
-    that is not known, with the nearest ones, and for a folder that is damaged.
+    The folder is a model's own (`recipe.json`, `weights.safetensors`, `tokenizer.model`), that of
+    a training run, which holds it as `model`, or one that `parley export` wrote. Raises
+    `InputError` (a `ValueError`) for a name that is not known, with the nearest ones, and for a
+    folder that is damaged. `decoding`: a beam, language models, phrases; greedy search without.
 
     Compiled programs are kept in ~/.cache/parley/jax, unless JAX has been given a cache already.
     """
     from .registry import folder_of
 
     folder = folder_of(name_or_path)
+    if (folder / "export.json").is_file():
+        from .exported import load_exported
+
+        if decoding is not None and decoding.beam > 1:
+            raise InputError(
+                f"{folder} holds the programs of greedy search only: for a beam, give the model "
+                "that it was exported from."
+            )
+        return load_exported(folder)
 
     from .package import read_model
     from .recognizer import Recognizer
     from .transcriber import Transcriber
 
     package = read_model(folder)
-    return Transcriber(package.recipe.name, folder, Recognizer(package))
+    recognizer = Recognizer(package) if decoding is None else Recognizer(package, decoding)
+    return Transcriber(package.recipe.name, folder, recognizer)

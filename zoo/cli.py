@@ -25,8 +25,10 @@ COMMANDS = {
     "list": Command("commands_lookup", "list_command", "the models that there are"),
     "show": Command("commands_lookup", "show_command", "a model's card"),
     "transcribe": Command("commands_transcribe", "transcribe_command", "recordings to text"),
+    "merge": Command("commands_merge", "merge_command", "results of many processes to one file"),
     "evaluate": Command("commands_evaluate", "evaluate_command", "word error rate on a corpus"),
     "train": Command("commands_train", "train_command", "train a preset"),
+    "export": Command("commands_export", "export_command", "a model as StableHLO"),
     "experiment": Command("commands_experiment", "experiment_command", "run a comparison"),
 }
 _EXAMPLES = """examples:

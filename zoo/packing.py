@@ -21,12 +21,13 @@ class Batch(NamedTuple):
     """Positions of the recordings that it holds."""
 
 
-def pack(lengths: Sequence[int], rate: int) -> list[Batch]:
+def pack(lengths: Sequence[int], rate: int, *, multiple: int = 1) -> list[Batch]:
     """Batches that hold every recording once.
 
     Args:
       lengths: samples of each recording, none longer than the last bucket.
       rate: samples a second.
+      multiple: of which the rows of a batch are, as there are devices to share them.
 
     Raises:
       ValueError: a recording is longer than the last bucket.
@@ -43,5 +44,5 @@ def pack(lengths: Sequence[int], rate: int) -> list[Batch]:
         for first in range(0, len(items), allowed[-1]):
             part = items[first : first + allowed[-1]]
             rows = next(rows for rows in allowed if rows >= len(part))
-            batches.append(Batch(seconds * rate, rows, part))
+            batches.append(Batch(seconds * rate, -(-rows // multiple) * multiple, part))
     return batches

@@ -10,9 +10,9 @@ The text is the one that `transcribe` gives for the whole recording, however the
 
 import numpy as np
 
-from ..data.audio import SAMPLE_RATE
-from .recognizer import STREAM_BLOCKS, Recognizer, as_samples
-from .transcript import Assembler, Transcript
+from ..data.audio import SAMPLE_RATE, as_samples
+from .programs import STREAM_BLOCKS, Programs
+from .transcript import Assembler, Token, Transcript
 
 
 class Stream:
@@ -22,20 +22,22 @@ class Stream:
     that are there already and whose partial text nobody reads.
     """
 
-    def __init__(self, recognizer: Recognizer, *, source: str = "", eager: bool = True):
+    def __init__(self, recognizer: Programs, *, source: str = "", eager: bool = True):
         self._recognizer = recognizer
         self._source = source
         self._blocks = STREAM_BLOCKS if eager else STREAM_BLOCKS[:1]
         self._state = recognizer.start_streams(1)
         self._words = Assembler(recognizer.tokenizer, recognizer.frame_s)
         self._waiting = np.zeros(0, np.int16)
+        self._tentative: list[Token] = []
         self._received = 0
         self._finished = False
 
     @property
     def text(self) -> str:
-        """What has been recognised so far; the last word may be unfinished."""
-        return self._words.text
+        """What has been recognised so far; the last word may be unfinished, and in beam search
+        the last words may change."""
+        return self._words.preview(self._tentative)
 
     @property
     def seconds(self) -> float:
@@ -65,6 +67,8 @@ class Stream:
             raise ValueError("this stream is finished: begin another one")
         if self._received:  # of no samples there is no last word
             self._run(np.zeros(self._recognizer.tail, np.int16), STREAM_BLOCKS)
+            [rest] = self._recognizer.rest(self._state)[:1]
+            self._words.push(rest)
         self._finished = True
         return self._words.finish(self.seconds, self._source)
 
@@ -77,7 +81,8 @@ class Stream:
             size = block * step
             while len(audio) - at >= size:
                 piece = audio[None, at : at + size]
-                [tokens], self._state = self._recognizer.step(piece, self._state)
-                self._words.push(tokens)
+                [heard], self._state = self._recognizer.step(piece, self._state)
+                self._words.push(heard.tokens)
+                self._tentative = heard.tentative
                 at += size
         self._waiting = audio[at:].copy()

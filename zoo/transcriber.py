@@ -9,21 +9,30 @@ shape (half a minute) go through a stream, in constant memory; the text is the s
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple, TypeAlias, overload
+from typing import Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
-from ..data.audio import MIN_SECONDS, SAMPLE_RATE, audio_info, read_audio, stream_audio
+from ..data.audio import (
+    MIN_SECONDS,
+    SAMPLE_RATE,
+    as_samples,
+    audio_info,
+    read_audio,
+    stream_audio,
+)
 from ..data.errors import InputError, Rejected
 from ..data.tokenizer import Tokenizer
-from .packing import BUCKET_SECONDS, Batch, pack
-from .recognizer import Recognizer, as_samples
+from .packing import BUCKET_SECONDS, pack
+from .programs import Hypothesis, Programs
 from .streamer import Stream
-from .transcript import Assembler, Token, Transcript
+from .transcript import Alternative, Assembler, Transcript
 
 Audio: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray
 """A path, an encoded file, or mono samples (int16, or floats in [-1, 1])."""
@@ -31,6 +40,8 @@ Audio: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray
 _WINDOW = 128
 """Recordings that are read ahead and packed together: at most an hour of audio, 120 MB."""
 _READERS = 4
+_IN_FLIGHT = 2
+"""Batches that the device may have before the host waits for the first of them."""
 _BLOCK_SECONDS = 10.0
 _LONGEST = BUCKET_SECONDS[-1] * SAMPLE_RATE
 """Samples of a recording that still fits a batch."""
@@ -43,6 +54,14 @@ class _Loaded(NamedTuple):
     samples: np.ndarray | None
 
 
+class _Running(NamedTuple):
+    """A batch that the device is at work on."""
+
+    items: list[tuple[int, str, int]]
+    """Position, source and samples of the recording in each row."""
+    found: Any
+
+
 class Transcriber:
     """A model that is ready to listen. Made by `zoo.load`.
 
@@ -53,7 +72,7 @@ class Transcriber:
       step_s: seconds of audio that each step of the encoder takes, the grain of a stream.
     """
 
-    def __init__(self, name: str, folder: Path, recognizer: Recognizer):
+    def __init__(self, name: str, folder: Path, recognizer: Programs):
         self.name = name
         self.folder = folder
         self.recognizer = recognizer
@@ -100,52 +119,80 @@ class Transcriber:
     ) -> Iterator[tuple[int, Transcript | Rejected]]:
         """(position, result) of every recording, as soon as it is done: not in the order given.
 
-        Reads at most `_WINDOW` recordings ahead, so `audio` may be an endless iterator.
+        Reads at most twice `_WINDOW` recordings ahead, so `audio` may be an endless iterator.
         `on_audio(seconds)` is told of progress, within long recordings too.
         """
         numbered = enumerate(audio)
+        running: deque[_Running] = deque()
         with ThreadPoolExecutor(_READERS) as pool:
-            while window := list(islice(numbered, _WINDOW)):
+
+            def read() -> Iterator[tuple[int, _Loaded | Rejected]]:
+                """The next recordings; their reading begins at once."""
+                window = list(islice(numbered, _WINDOW))
                 loaded = pool.map(lambda item: _load(item[1], rate), window)
+                return zip((index for index, _ in window), loaded, strict=True)
+
+            coming = read()
+            while True:
+                window, coming = list(coming), read()
+                if not window:
+                    break
                 short: list[tuple[int, str, np.ndarray]] = []
                 long: list[tuple[int, str, Audio]] = []
-                for (index, _), item in zip(window, loaded, strict=True):
+                for index, item in window:
                     if isinstance(item, Rejected):
                         yield index, item
                     elif item.samples is None:
                         long.append((index, _source(item.audio), item.audio))
                     else:
                         short.append((index, _source(item.audio), item.samples))
-                yield from self._batches(short, on_audio)
+                for batch in self._batches(short):
+                    running.append(batch)
+                    if len(running) > _IN_FLIGHT:
+                        yield from self._finish(running.popleft(), on_audio)
                 for index, source, item in long:
                     yield index, self._long(item, source, rate, on_audio)
+            while running:
+                yield from self._finish(running.popleft(), on_audio)
 
     def stream(self, *, source: str = "") -> Stream:
         """Begins a recording that arrives in pieces."""
         return Stream(self.recognizer, source=source)
 
-    def _batches(
-        self,
-        items: Sequence[tuple[int, str, np.ndarray]],
-        on_audio: Callable[[float], None] | None,
-    ) -> Iterator[tuple[int, Transcript]]:
-        for batch in pack([len(samples) for _, _, samples in items], SAMPLE_RATE):
+    def _batches(self, items: Sequence[tuple[int, str, np.ndarray]]) -> Iterator[_Running]:
+        """Hands batches to the device, one each time that it is asked for the next."""
+        lengths = [len(samples) for _, _, samples in items]
+        for batch in pack(lengths, SAMPLE_RATE, multiple=self.recognizer.row_multiple):
             chosen = [items[i] for i in batch.items]
-            rows = self._run(batch, [samples for _, _, samples in chosen])
-            for (index, source, samples), tokens in zip(chosen, rows, strict=False):
-                words = Assembler(self.tokenizer, self.step_s)
-                words.push(tokens)
-                yield index, words.finish(len(samples) / SAMPLE_RATE, source)
-            if on_audio is not None:
-                on_audio(sum(len(samples) for _, _, samples in chosen) / SAMPLE_RATE)
+            padded = np.zeros((batch.rows, batch.length), np.int16)
+            counts = np.zeros(batch.rows, np.int32)
+            for row, (_, _, samples) in enumerate(chosen):
+                padded[row, : len(samples)] = samples
+                counts[row] = len(samples)
+            about = [(index, source, len(samples)) for index, source, samples in chosen]
+            yield _Running(about, self.recognizer.dispatch(padded, counts))
 
-    def _run(self, batch: Batch, rows: Sequence[np.ndarray]) -> list[list[Token]]:
-        padded = np.zeros((batch.rows, batch.length), np.int16)
-        lengths = np.zeros(batch.rows, np.int32)
-        for row, samples in enumerate(rows):
-            padded[row, : len(samples)] = samples
-            lengths[row] = len(samples)
-        return self.recognizer.recognize(padded, lengths)
+    def _finish(
+        self, batch: _Running, on_audio: Callable[[float], None] | None
+    ) -> Iterator[tuple[int, Transcript]]:
+        rows = self.recognizer.fetch(batch.found)
+        for (index, source, length), hypotheses in zip(batch.items, rows, strict=False):
+            yield index, self._transcript(hypotheses, length / SAMPLE_RATE, source)
+        if on_audio is not None:
+            on_audio(sum(length for _, _, length in batch.items) / SAMPLE_RATE)
+
+    def _transcript(
+        self, hypotheses: Sequence[Hypothesis], duration: float, source: str
+    ) -> Transcript:
+        found: list[Transcript] = []
+        for hypothesis in hypotheses:
+            words = Assembler(self.tokenizer, self.step_s)
+            words.push(hypothesis.tokens)
+            found.append(words.finish(duration, source))
+        others = zip(found[1:], hypotheses[1:], strict=True)
+        return replace(
+            found[0], alternatives=tuple(Alternative(t.text, h.score) for t, h in others)
+        )
 
     def _long(
         self, audio: Audio, source: str, rate: int, on_audio: Callable[[float], None] | None

@@ -40,6 +40,15 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Alternative:
+    """What else a recording may have said."""
+
+    text: str
+    score: float
+    """Log-probability of its tokens, with what language model and phrases added."""
+
+
+@dataclass(frozen=True)
 class Transcript:
     """The result for one recording; `str()` is its text."""
 
@@ -49,6 +58,8 @@ class Transcript:
     """Seconds of audio."""
     source: str = ""
     """The file's path; '' for samples from memory."""
+    alternatives: tuple[Alternative, ...] = ()
+    """The next best of a beam search that was asked for several, best first."""
 
     def __str__(self) -> str:
         return self.text
@@ -60,6 +71,10 @@ class Transcript:
             "text": self.text,
             "duration": round(self.duration, 3),
         }
+        if self.alternatives:
+            record["alternatives"] = [
+                {"text": other.text, "score": round(other.score, 3)} for other in self.alternatives
+            ]
         if words:
             record["words"] = [
                 {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(word).items()}
@@ -83,11 +98,10 @@ class Assembler:
                 self._close(token.frame)
             self._open.append(token)
 
-    @property
-    def text(self) -> str:
-        """The words so far; the last may be unfinished."""
+    def preview(self, tentative: Sequence[Token] = ()) -> str:
+        """The words so far, the last perhaps unfinished, and what tokens to come would add."""
         texts = [word.text for word in self._words]
-        tail = self._tokenizer.decode([token.id for token in self._open])
+        tail = self._tokenizer.decode([token.id for token in (*self._open, *tentative)])
         return " ".join([*texts, *tail.split()])
 
     def finish(self, duration: float, source: str = "") -> Transcript:

@@ -1,0 +1,75 @@
+"""How text is searched for: greedily, or by a beam with what may help it.
+
+zoo.load("rnnt-tiny", decoding=Decoding(beam=4, phrases=("ceiling fan", "Aoife")))
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..data.errors import InputError
+from ..data.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from ..models.beam import Scorer
+
+
+class Options(NamedTuple):
+    """What a compiled program depends on."""
+
+    width: int
+    nbest: int
+    prune: float
+    internal_lm: float
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """Greedy search, or a beam.
+
+    Attributes:
+      beam: hypotheses that are kept; 1 is greedy search, the default.
+      nbest: hypotheses that are given back, at most `beam`.
+      prune: hypotheses this many nats behind the best are dropped.
+      lm: an ARPA file of the model's own tokens (`parley ngram` makes one).
+      lm_weight: of its log-probabilities.
+      internal_lm: weight of the model's own expectation, which is taken off; HAT models only.
+      phrases: words and phrases to expect, or the path of a file of them, one a line.
+      phrase_weight: nats that each token of a phrase is worth.
+    """
+
+    beam: int = 1
+    nbest: int = 1
+    prune: float = 4.0
+    lm: Path | None = None
+    lm_weight: float = 0.3
+    internal_lm: float = 0.0
+    phrases: Path | tuple[str, ...] = ()
+    phrase_weight: float = 2.0
+
+    def __post_init__(self):
+        if self.beam < 1 or not 1 <= self.nbest <= self.beam:
+            raise InputError(
+                f"a beam of {self.beam} cannot give {self.nbest} hypotheses: nbest lies between 1 "
+                "and beam."
+            )
+        if self.beam == 1 and (self.lm or self.phrases or self.internal_lm):
+            raise InputError(
+                "language models and phrases need a beam: give --beam 4 (greedy search looks at "
+                "one hypothesis only)."
+            )
+
+    @property
+    def options(self) -> Options:
+        return Options(self.beam, self.nbest, self.prune, self.internal_lm)
+
+    def scorer(self, tokenizer: Tokenizer, hat: bool) -> "Scorer | None":
+        """What scores hypotheses beside the model; None: nothing does."""
+        if self.internal_lm and not hat:
+            raise InputError(
+                "this model's joint is not HAT, so its internal language model cannot be taken "
+                "off: leave --internal-lm out."
+            )
+
+
+GREEDY = Decoding()
