@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..data.arpa import read_arpa
 from ..data.errors import InputError
+from ..data.phrases import check_phrase, read_phrases
 from ..data.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
@@ -33,9 +35,10 @@ class Decoding:
       prune: hypotheses this many nats behind the best are dropped.
       lm: an ARPA file of the model's own tokens (`parley ngram` makes one).
       lm_weight: of its log-probabilities.
+      token_reward: nats for each token, against the shorter texts that a language model prefers.
       internal_lm: weight of the model's own expectation, which is taken off; HAT models only.
       phrases: words and phrases to expect, or the path of a file of them, one a line.
-      phrase_weight: nats that each token of a phrase is worth.
+      phrase_weight: nats that each letter of a phrase is worth.
     """
 
     beam: int = 1
@@ -43,9 +46,10 @@ class Decoding:
     prune: float = 4.0
     lm: Path | None = None
     lm_weight: float = 0.3
+    token_reward: float = 0.0
     internal_lm: float = 0.0
     phrases: Path | tuple[str, ...] = ()
-    phrase_weight: float = 2.0
+    phrase_weight: float = 1.0
 
     def __post_init__(self):
         if self.beam < 1 or not 1 <= self.nbest <= self.beam:
@@ -70,6 +74,28 @@ class Decoding:
                 "this model's joint is not HAT, so its internal language model cannot be taken "
                 "off: leave --internal-lm out."
             )
+        from ..models.scoring import Chain, NGram, Phrases
+
+        pieces = tokenizer.pieces
+        scorers: list[NGram | Phrases] = []
+        if self.lm is not None:
+            orders = read_arpa(Path(self.lm), pieces).orders
+            scorers.append(
+                NGram.build(orders, weight=self.lm_weight, token_reward=self.token_reward)
+            )
+        if self.phrases:
+            if isinstance(self.phrases, Path):
+                phrases, weights = read_phrases(self.phrases, pieces)
+            else:
+                phrases = [check_phrase(p, pieces, "phrases") for p in self.phrases]
+                weights = [1.0] * len(phrases)
+            try:
+                scorers.append(Phrases.build(phrases, pieces, weights, weight=self.phrase_weight))
+            except ValueError as error:
+                raise InputError(f"{error}: give fewer phrases.") from None
+        if len(scorers) < 2:
+            return scorers[0] if scorers else None
+        return Chain(tuple(scorers))
 
 
 GREEDY = Decoding()
