@@ -28,6 +28,7 @@ COMMANDS = {
     "merge": Command("commands_merge", "merge_command", "results of many processes to one file"),
     "evaluate": Command("commands_evaluate", "evaluate_command", "word error rate on a corpus"),
     "train": Command("commands_train", "train_command", "train a preset"),
+    "ngram": Command("commands_ngram", "ngram_command", "a language model over a model's tokens"),
     "export": Command("commands_export", "export_command", "a model as StableHLO"),
     "experiment": Command("commands_experiment", "experiment_command", "run a comparison"),
 }

@@ -14,6 +14,7 @@ from ..data.files import replace_file
 from .arguments import parse
 from .cards import CARD, Measurement, percent, update_card
 from .console import audio_progress, remark, stdout, table
+from .decoding import GREEDY, Decoding
 from .runtime import device_name
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class EvaluateArguments:
     interval over speakers. References and hypotheses are normalised alike before they are compared.
 
     * parley evaluate rnnt-tiny --data assistant --split test --by accent
+    * parley evaluate rnnt-tiny --data assistant --beam 4
     * parley evaluate runs/mine --data "my.jsonl?split=test" --out results.jsonl --update-card
     """
 
@@ -45,6 +47,7 @@ class EvaluateArguments:
     """Show so many references and hypotheses, spread evenly over the corpus."""
     json: bool = False
     """Print JSON instead of tables."""
+    decoding: Annotated[Decoding, tyro.conf.arg(name="")] = GREEDY
 
 
 def evaluate_command(argv: list[str]) -> int:
@@ -52,7 +55,7 @@ def evaluate_command(argv: list[str]) -> int:
     from . import load
     from .evaluation import evaluate
 
-    model = load(given.model)
+    model = load(given.model, decoding=given.decoding)
     corpus = open_corpus(given.data, given.split)
     total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
     with audio_progress("evaluating", total) as advance:
@@ -84,6 +87,7 @@ def measurement(
     split = given.split if _has_splits(given.data) else ""
     command += ["--split", split] if split else []
     command += ["--by", *given.by] if given.by else []
+    command += given.decoding.arguments()
     kept = ("wer", "low", "high", "words", "speakers")
     return Measurement(
         data=given.data,

@@ -3,7 +3,7 @@
 zoo.load("rnnt-tiny", decoding=Decoding(beam=4, phrases=("ceiling fan", "Aoife")))
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -62,6 +62,16 @@ class Decoding:
                 "language models and phrases need a beam: give --beam 4 (greedy search looks at "
                 "one hypothesis only)."
             )
+
+    def arguments(self) -> list[str]:
+        """What a command line says to have it; nothing for greedy search."""
+        said: list[str] = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                values = value if isinstance(value, tuple) else (value,)
+                said += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+        return said
 
     @property
     def options(self) -> Options:
