@@ -253,18 +253,31 @@ def resample(samples: np.ndarray, rate: float, *, quality: str = "HQ") -> np.nda
     return soxr.resample(samples.astype(np.float32), rate, SAMPLE_RATE, quality=quality)
 
 
+class Resampler:
+    """int16 at `rate` Hz, piece by piece, to int16 at 16 kHz."""
+
+    def __init__(self, rate: int):
+        self._stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+
+    def push(self, samples: np.ndarray) -> np.ndarray:
+        """What the next samples give; perhaps nothing yet."""
+        return to_int16(self._stream.resample_chunk(samples.astype(np.float32)))
+
+    def finish(self) -> np.ndarray:
+        """The rest."""
+        return to_int16(self._stream.resample_chunk(np.zeros(0, np.float32), last=True))
+
+
 def _resampled(blocks: Iterator[np.ndarray], rate: int) -> Iterator[np.ndarray]:
     if rate == SAMPLE_RATE:
         yield from blocks
         return
-    stream = soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+    stream = Resampler(rate)
     for block in blocks:
-        out = stream.resample_chunk(block.astype(np.float32))
-        if len(out):
-            yield to_int16(out)
-    out = stream.resample_chunk(np.zeros(0, np.float32), last=True)
-    if len(out):
-        yield to_int16(out)
+        if len(out := stream.push(block)):
+            yield out
+    if len(out := stream.finish()):
+        yield out
 
 
 def _check_container(file: soundfile.SoundFile, source: AudioSource, name: str) -> None:

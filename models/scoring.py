@@ -25,6 +25,7 @@ from .transducer import BLANK
 
 MOST_CELLS = 1 << 26
 """Of the table of phrases: 512 MB."""
+_STATES = 256
 SPACE = "▁"
 """What SentencePiece writes where a word begins."""
 
@@ -292,14 +293,17 @@ class Phrases:
                 f"at most {MOST_CELLS // len(pieces):,}"
             )
         following, gain, ending = trie.automaton(sorted(set("".join(pieces[1:]))))
-        after = np.zeros((states, len(pieces)), np.int32)
-        gained = np.zeros((states, len(pieces)), np.float32)
+        # Rounded up, so that another list of about the same length compiles nothing anew.
+        room = -(-states // _STATES) * _STATES
+        after = np.zeros((room, len(pieces)), np.int32)
+        gained = np.zeros((room, len(pieces)), np.float32)
         for token, piece in enumerate(pieces):
             state = np.arange(states)
             for letter in piece if token != BLANK else "":
-                gained[:, token] += gain[letter][state]
+                gained[:states, token] += gain[letter][state]
                 state = following[letter][state]
-            after[:, token] = state
+            after[:states, token] = state
+        ending = np.pad(ending, (0, room - states))
         return cls(weight, jnp.asarray(after), jnp.asarray(gained), jnp.asarray(ending))
 
     def init(self, rows: int) -> jax.Array:

@@ -26,6 +26,7 @@ COMMANDS = {
     "show": Command("commands_lookup", "show_command", "a model's card"),
     "transcribe": Command("commands_transcribe", "transcribe_command", "recordings to text"),
     "merge": Command("commands_merge", "merge_command", "results of many processes to one file"),
+    "stream": Command("commands_stream", "stream_command", "speech to text while it arrives"),
     "evaluate": Command("commands_evaluate", "evaluate_command", "word error rate on a corpus"),
     "train": Command("commands_train", "train_command", "train a preset"),
     "ngram": Command("commands_ngram", "ngram_command", "a language model over a model's tokens"),
@@ -35,6 +36,7 @@ COMMANDS = {
 _EXAMPLES = """examples:
   parley list --streaming --max-params 2e6
   parley transcribe rnnt-tiny recording.wav
+  arecord -q -f S16_LE -r 16000 -c 1 | parley stream rnnt-tiny -
   parley evaluate rnnt-tiny --data assistant --split test --by accent
   parley train rnnt-tiny --run-dir runs/mine --optimizer.peak-lr 2e-3
   parley experiment encoders --dry-run

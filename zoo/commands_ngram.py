@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import tyro
 
 from ..data.arpa import estimate, write_arpa
@@ -60,14 +59,16 @@ def ngram_command(argv: list[str]) -> int:
     counts = ", ".join(f"{n:,} of order {k}" for k, n in enumerate(model.counts, start=1))
     print(f"{given.out}: {len(sentences):,} sentences; n-grams: {counts}")
     if given.dev:
+        import jax.numpy as jnp
+
         from ..models.scoring import NGram
 
         held, _ = _tokens(tokenizer, given.dev, "dev")
         if not held:
             raise InputError(f"{given.dev} holds no text to measure a perplexity on.")
         longest = max(map(len, held))
-        padded = np.array([[*s, *[0] * (longest - len(s))] for s in held], np.int32)
-        lengths = np.array([len(s) for s in held], np.int32)
+        padded = jnp.array([[*s, *[0] * (longest - len(s))] for s in held], jnp.int32)
+        lengths = jnp.array([len(s) for s in held], jnp.int32)
         logp = NGram.build(model.orders, weight=1.0).sentences(padded, lengths)
         perplexity = math.exp(-float(logp.sum()) / float((lengths + 1).sum()))
         print(f"perplexity of {given.dev}: {perplexity:.2f} a token, over {len(held):,} sentences")

@@ -1,202 +1,307 @@
 """`parley transcribe`."""
 
 import json
+import os
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import tyro
 
+from ..data.audio import SAMPLE_RATE, stream_audio
 from ..data.errors import InputError, Rejected
 from .arguments import parse
-from .console import audio_progress, remark
+from .console import amount, audio_progress, remark
+from .decoding import GREEDY, Decoding
+from .formats import SUBTITLES, Format, Record, json_line, record, render
+from .inputs import Item, find_items, load, of_process, total_seconds, transcribe_items
+from .results import (
+    Destination,
+    Run,
+    Syncing,
+    destination,
+    hash_file,
+    hash_ids,
+    hash_model,
+    is_folder,
+)
 from .transcript import Transcript
 
 if TYPE_CHECKING:
     from .transcriber import Transcriber
 
 _STREAM_SECONDS = 0.32
+_LAUNCHERS = (
+    ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS"),  # srun
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),  # mpirun
+)
 
 
 @dataclass(frozen=True)
 class TranscribeArguments:
     """Recordings to text.
 
-    One recording gives its text; several give lines of path, tab, text, in the order given. A
+    One recording gives its text; several give lines of name, tab, text, in the order given. A
     recording that cannot be used is named on stderr with the reason, the others are done, and the
     exit status is 2.
 
     * parley transcribe rnnt-tiny a.wav
-    * parley transcribe rnnt-tiny recordings/ --out results.jsonl
     * parley transcribe rnnt-tiny a.wav --stream --words
+    * parley transcribe rnnt-tiny recordings/ "more/**/*.flac" --out results.jsonl --resume
+    * parley transcribe rnnt-tiny my.jsonl --out captions/ --format srt
+    * parley transcribe rnnt-tiny "assistant?limit=50" --split dev --format json
+    * parley transcribe rnnt-tiny a.wav --beam 4 --nbest 3 --phrases names.txt
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
     """A name that `parley list` shows, or a model's folder."""
-    audio: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="AUDIO...")]
-    """Files, and folders whose recordings are all taken."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Also write JSON lines here, each as soon as its recording is done; what could not be used
-    goes to a file of the same name ending in .rejected.jsonl."""
-    format: Literal["text", "json"] = "text"
-    """Of stdout: text, or JSON lines."""
+    audio: Annotated[tyro.conf.Positional[tuple[str, ...]], tyro.conf.arg(metavar="INPUT...")]
+    """Files, folders (all recordings in them), quoted patterns, manifests (.jsonl, .json, .csv,
+    .tsv), corpora as `parley evaluate` takes them, tfds:NAME/CONFIG."""
+    split: str = "test"
+    """Of a corpus that has splits."""
+    out: Annotated[str | None, tyro.conf.arg(metavar="FILE|FOLDER/")] = None
+    """Also write here: .jsonl (each line as soon as its recording is done), .ctm, .txt; .srt or
+    .vtt for one recording; or a folder for a file of each. What could not be used is listed beside
+    it, in a file ending in rejected.jsonl."""
+    resume: bool = False
+    """Go on with what --out FILE.jsonl holds, or begin it. What it holds is not done again."""
+    format: Format = "text"
+    """Of stdout, or of the files in a folder."""
     words: bool = False
-    """With every word's start and end in seconds and its confidence."""
+    """Text and JSON with every word's start and end in seconds and its confidence."""
     stream: bool = False
     """Take each recording in small pieces, as it would arrive, and print what is known so far (to
     stderr; as JSON lines to stdout)."""
+    decoding: Annotated[Decoding, tyro.conf.arg(name="")] = GREEDY
+    process_index: Annotated[int | None, tyro.conf.arg(metavar="I")] = None
+    """This is process I, from 0, of several that share the work: each writes a file of its own, and
+    `parley merge` makes one of them. Known without saying under srun and mpirun."""
+    process_count: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """How many there are."""
 
 
 def transcribe_command(argv: list[str]) -> int:
     given = parse(TranscribeArguments, argv, "parley transcribe")
-    paths = collect(given.audio)
-    from . import load
+    index, count = which_process(given)
+    items, unusable = find_items(given.audio, given.split)
+    several = len(items) + len(unusable) > 1
+    if given.format in SUBTITLES and several and not is_folder(given.out):
+        raise InputError(
+            f"{given.format} is a file of one recording: give a folder for them (--out FOLDER/)."
+        )
+    from . import load as load_model
 
-    model = load(given.model)
-    with ExitStack() as stack:
-        output = Output(given, stack, several=len(paths) > 1)
-        if given.stream:
-            for index, path in enumerate(paths):
-                output.take(index, _stream(model, path, given))
+    model = load_model(given.model, decoding=given.decoding)
+    ids = [*(item.id for item in items), *(row.where for row in unusable)]
+    items = [item for item in items if of_process(item.id, index, count)]
+    unusable = [row for row in unusable if of_process(row.where, index, count)]
+    sink = None
+    if given.out:
+        run = Run(
+            model=model.name,
+            weights=hash_model(model.folder),
+            options=decoding_options(given),
+            input=hash_ids(ids),
+            items=len(items) + len(unusable),
+            process=(index, count),
+            command=shlex.join(["parley", "transcribe", *argv]),
+        )
+        sink = destination(given.out, given.format, run, ids, resume=given.resume, several=several)
+    if count > 1:
+        remark(f"process {index} of {count}: {len(items):,} of {len(ids):,} recordings")
+    return _run(model, items, unusable, Output(given, sink, several=several))
+
+
+def decoding_options(given: TranscribeArguments) -> dict[str, Any]:
+    """All that changes a line of the results: they are not resumed or merged with other ones."""
+    files = {"lm": given.decoding.lm}
+    if isinstance(given.decoding.phrases, Path):
+        files["phrases"] = given.decoding.phrases
+    fields = asdict(given.decoding)
+    contents = {key: hash_file(path) for key, path in files.items() if path is not None}
+    # As it is read back from a file.
+    return json.loads(json.dumps({"words": given.words, **fields, **contents}, default=str))
+
+
+def which_process(given: TranscribeArguments) -> tuple[int, int]:
+    """(index, count): as given, or as a launcher says.
+
+    Raises InputError for numbers that do not fit, and for several processes without `out`.
+    """
+    index, count = given.process_index, given.process_count
+    if index is None and count is None:
+        for rank, size in _LAUNCHERS:
+            if rank in os.environ and size in os.environ:
+                index, count = int(os.environ[rank]), int(os.environ[size])
+                break
         else:
-            with audio_progress("transcribing", _seconds(paths)) as advance:
-                for index, result in model.transcribe_each(paths, on_audio=advance):
-                    output.take(index, result)
-    if output.rejected and not output.several:
+            return 0, 1
+    if index is None or count is None or not 0 <= index < count:
+        raise InputError(
+            "--process-index and --process-count go together: 0 of 4 to 3 of 4, for example, not "
+            f"{index} of {count}."
+        )
+    if count > 1 and not given.out:
+        raise InputError(
+            f"{count} processes need a place for their results: give --out FILE.jsonl."
+        )
+    return index, count
+
+
+def _run(
+    model: "Transcriber", items: Sequence[Item], unusable: Sequence[Rejected], output: "Output"
+) -> int:
+    left = [item for item in items if item.id not in output.known]
+    if output.known:
+        remark(f"{len(items) - len(left):,} of {len(items):,} recordings were done before")
+    began, audio = monotonic(), 0.0
+    try:
+        for row in unusable:
+            if row.where not in output.known:
+                output.reject(row)
+        if output.given.stream:
+            for n, item in enumerate(left):
+                output.take(n, item, _stream(model, item, output.given))
+        else:
+            numbers = {item.id: n for n, item in enumerate(left)}
+            with audio_progress("transcribing", total_seconds(left)) as advance:
+
+                def on_audio(seconds: float) -> None:
+                    nonlocal audio
+                    audio += seconds
+                    advance(seconds)
+                    output.tick()
+
+                for item, result in transcribe_items(model, left, on_audio=on_audio):
+                    output.take(numbers[item.id], item, result)
+    finally:
+        output.close()
+    if output.reason and not output.several:
         raise InputError(output.reason)
+    if output.several and audio:
+        taken = monotonic() - began
+        remark(
+            f"{amount(audio)} of audio in {amount(taken)}: {audio / taken:,.0f} times real time, "
+            "compilation included"
+        )
     if output.rejected:
         remark(
-            f"{output.rejected} of {len(paths)} recordings could not be used"
-            + (f"; see {output.rejected_path}" if given.out else "")
+            f"{output.rejected:,} of {len(items) + len(unusable):,} recordings could not be used"
+            + (f"; see {output.sink.rejects.path}" if output.sink else "")
         )
     return 2 if output.rejected else 0
 
 
-def collect(given: Sequence[Path]) -> list[Path]:
-    """Files as they are, folders by their recordings in order of name.
-
-    Raises InputError for nothing at all, and for a folder without recordings.
-    """
-    from ..data.audio import is_audio_name
-
-    paths: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.is_file() and is_audio_name(p))
-            if not found:
-                raise InputError(f"{path} holds no recordings (.wav, .flac, .mp3, .ogg, ...).")
-            paths += found
-        else:
-            paths.append(path)
-    if not paths:
-        raise InputError("no recordings are given: name files or folders after the model.")
-    return paths
-
-
 class Output:
-    """Where results go: the file at once and in any order, stdout in the order given."""
+    """Where results go: JSON lines as they are done, all else in the order given.
 
-    def __init__(self, given: TranscribeArguments, stack: ExitStack, *, several: bool):
+    Where there is a file, stdout shows what is on the disk, and nothing that a crash could lose.
+    """
+
+    def __init__(self, given: TranscribeArguments, sink: Destination | None, *, several: bool):
         self.given = given
+        self.sink = sink
         self.several = several
-        self.rejected = 0
         self.reason = ""
         """Why the last one was rejected."""
-        self._stack = stack
-        self._waiting: dict[int, Transcript | Rejected] = {}
+        self.known: set[str] = set()
+        """Ids that an earlier run has dealt with."""
+        self.rejected = 0
+        self._form: Format = given.format
+        self._waiting: dict[int, Record | None] = {}
+        self._ready: list[Record] = []
         self._next = 0
-        self._file: TextIO | None = None
-        self._rejects: TextIO | None = None
-        if given.out:
-            self.rejected_path = given.out.with_name(f"{given.out.stem}.rejected.jsonl")
-            # An earlier run's rejects beside this run's results would be believed.
-            self.rejected_path.unlink(missing_ok=True)
-            self._file = stack.enter_context(given.out.open("w", encoding="utf-8"))
-        # Whatever ends the command, what is done is printed.
-        stack.callback(self._print, final=True)
+        self._sync = Syncing(sink) if sink else None
+        if sink:
+            self.known = sink.done | sink.rejects.ids
+            self.rejected = len(sink.rejects.ids)
+            if is_folder(given.out):
+                self._form = "text"  # `format` is that of the files
 
-    def take(self, index: int, result: Transcript | Rejected) -> None:
+    def take(self, number: int, item: Item, result: Transcript | Rejected) -> None:
+        """A result; `number` is its place in the order given."""
+        fields = None
         if isinstance(result, Rejected):
-            self.rejected += 1
-            self.reason = _once(result)
-            if self.several:
-                remark(f"left out {self.reason}")
-            if self.given.out:
-                if self._rejects is None:
-                    self._rejects = self._stack.enter_context(
-                        self.rejected_path.open("w", encoding="utf-8")
-                    )
-                _line(self._rejects, {"audio_filepath": result.where, "reason": result.reason})
-        elif self._file is not None:
-            _line(self._file, result.as_dict(words=self.given.words))
-        self._waiting[index] = result
-        self._print()
-
-    def _print(self, *, final: bool = False) -> None:
-        while self._waiting and (final or self._next in self._waiting):
-            index = min(self._waiting)
-            result = self._waiting.pop(index)
-            self._next = index + 1
-            if isinstance(result, Transcript):
-                self._show(result)
-
-    def _show(self, result: Transcript) -> None:
-        if self.given.format == "json":
-            print(json.dumps(result.as_dict(words=self.given.words), ensure_ascii=False))
+            self.reject(Rejected(item.id, result.reason), path=item.path)
         else:
-            print(f"{result.source}\t{result.text}" if self.several else result.text)
-            if self.given.words:
-                for w in result.words:
-                    print(f"  {w.start:7.2f} {w.end:7.2f}  {w.confidence:4.2f}  {w.text}")
+            fields = record(item, result)
+            if self.sink and not self.sink.in_order:
+                self.sink.add(fields)
+        self._waiting[number] = fields
+        while self._next in self._waiting:
+            self._pop(self._next)
+        self.tick()
+
+    def reject(self, rejected: Rejected, *, path: str = "") -> None:
+        self.rejected += 1
+        inside = rejected.where in rejected.reason  # most reasons name the file themselves
+        self.reason = rejected.reason if inside else str(rejected)
+        if self.several:
+            remark(f"left out {self.reason}")
+        if self.sink:
+            self.sink.rejects.add(rejected.where, rejected.reason, path=path)
+
+    def tick(self) -> None:
+        """Shows what is on the disk."""
+        if self._sync is None or self._sync():
+            self._show()
+
+    def close(self) -> None:
+        """Whatever ends the command, what is done is written and shown."""
+        for number in sorted(self._waiting):
+            self._pop(number)
+        if self.sink:
+            self.sink.close()
+        self._show()
+
+    def _pop(self, number: int) -> None:
+        fields = self._waiting.pop(number)
+        self._next = number + 1
+        if fields is not None:
+            if self.sink and self.sink.in_order:
+                self.sink.add(fields)
+            self._ready.append(fields)
+
+    def _show(self) -> None:
+        for fields in self._ready:
+            text = render(self._form, fields, words=self.given.words, named=self.several)
+            # Names of files need not be UTF-8.
+            sys.stdout.write(text.encode(errors="backslashreplace").decode())
+        self._ready.clear()
         sys.stdout.flush()
 
 
-def _stream(model: "Transcriber", path: Path, given: TranscribeArguments) -> Transcript | Rejected:
-    from ..data.audio import stream_audio
-
-    stream = model.stream(source=str(path))
+def _stream(model: "Transcriber", item: Item, given: TranscribeArguments) -> Transcript | Rejected:
+    stream = model.stream(source=item.path)
     before = ""
     try:
-        for block in stream_audio(path, _STREAM_SECONDS):
+        for block in _blocks(item):
             text = stream.feed(block)
             if text != before:
                 before = text
                 if given.format == "json":
-                    record = {
-                        "audio_filepath": str(path),
-                        "time": round(stream.seconds, 3),
-                        "partial": text,
-                    }
-                    _line(sys.stdout, record)
+                    where = {"audio_filepath": item.path} if item.path else {}
+                    fields = {"id": item.id, **where, "time": round(stream.seconds, 3)}
+                    print(json_line({**fields, "partial": text}), end="", flush=True)
                 else:
                     print(f"{stream.seconds:8.2f} s  {text}", file=sys.stderr, flush=True)
     except InputError as error:
-        return Rejected(str(path), str(error))
+        return Rejected(item.id, str(error))
     return stream.finish()
 
 
-def _seconds(paths: Iterable[Path]) -> float:
-    """Audio in all, by the headers; what cannot be read counts nothing."""
-    from ..data.audio import audio_info
-
-    total = 0.0
-    for path in paths:
-        try:
-            total += audio_info(path).duration
-        except InputError:
-            continue
-    return total
-
-
-def _once(rejected: Rejected) -> str:
-    """Where and why; most reasons name the file themselves."""
-    inside = rejected.where in rejected.reason
-    return rejected.reason if inside else str(rejected)
-
-
-def _line(file: TextIO, record: dict) -> None:
-    file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    file.flush()
+def _blocks(item: Item) -> Iterator[np.ndarray]:
+    audio = load(item)
+    if isinstance(audio, Rejected):
+        raise InputError(audio.reason)
+    if isinstance(audio, str):
+        yield from stream_audio(audio, _STREAM_SECONDS)
+    else:
+        size = round(_STREAM_SECONDS * SAMPLE_RATE)
+        yield from (audio[at : at + size] for at in range(0, len(audio), size))

@@ -3,10 +3,15 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
+from time import monotonic
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+
+_LINE_SECONDS = 30.0
+"""Between lines of progress where there is no terminal."""
 
 
 def stdout() -> Console:
@@ -32,22 +37,64 @@ def remark(text: str) -> None:
 
 @contextmanager
 def audio_progress(title: str, seconds: float) -> Iterator[Callable[[float], None]]:
-    """A bar over seconds of audio; yields the function that advances it.
+    """A bar over so many seconds of audio; yields the function that advances it.
 
-    Without a terminal on stderr there is no bar.
+    Without a terminal on stderr, a line every half minute.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda _: None
+        yield _Lines(title, seconds).advance
         return
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} s of audio"),
-        TimeRemainingColumn(),
+        TextColumn("{task.fields[amount]} of audio"),
+        TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(title, total=seconds)
-        yield lambda done: progress.advance(task, done)
+    done = 0.0
+    # Text that goes to a file or a pipe must not be drawn into by the bar.
+    screen = sys.stdout.isatty()
+    with Progress(*columns, console=console, transient=True, redirect_stdout=screen) as progress:
+        task = progress.add_task(title, total=seconds, amount=_of(0.0, seconds))
+
+        def advance(more: float) -> None:
+            nonlocal done
+            done += more
+            progress.update(task, completed=min(done, seconds), amount=_of(done, seconds))
+
+        yield advance
+
+
+class _Lines:
+    """Progress for a log file."""
+
+    def __init__(self, title: str, seconds: float):
+        self._title, self._seconds = title, seconds
+        self._done = 0.0
+        self._began = self._said = monotonic()
+
+    def advance(self, more: float) -> None:
+        self._done += more
+        now = monotonic()
+        if now - self._said < _LINE_SECONDS or not self._done:
+            return
+        self._said = now
+        speed = self._done / (now - self._began)
+        left = max(self._seconds - self._done, 0.0) / speed
+        remark(
+            f"{self._title}: {_of(self._done, self._seconds)} of audio, {speed:,.0f} times real "
+            f"time, {timedelta(seconds=round(left))} left"
+        )
+
+
+def amount(seconds: float) -> str:
+    """`12.3 h`, `4.5 min` or `6 s`."""
+    if seconds >= 3600:
+        return f"{seconds / 3600:,.1f} h"
+    return f"{seconds / 60:.1f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def _of(done: float, total: float) -> str:
+    return f"{amount(done)} of {amount(total)}"

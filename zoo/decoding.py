@@ -49,7 +49,7 @@ class Decoding:
     token_reward: float = 0.0
     internal_lm: float = 0.0
     phrases: Path | tuple[str, ...] = ()
-    phrase_weight: float = 1.0
+    phrase_weight: float = 0.2
 
     def __post_init__(self):
         if self.beam < 1 or not 1 <= self.nbest <= self.beam:

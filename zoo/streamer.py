@@ -44,6 +44,11 @@ class Stream:
         """Audio received."""
         return self._received / SAMPLE_RATE
 
+    @property
+    def spoke_at(self) -> float | None:
+        """Seconds from the start at which the last token was emitted; None: none was."""
+        return self._words.spoke_at
+
     def feed(self, samples: np.ndarray) -> str:
         """Takes the next samples (16 kHz mono, int16 or floats in [-1, 1]; any number of them).
 

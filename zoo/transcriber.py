@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from .packing import BUCKET_SECONDS, pack
 from .programs import Hypothesis, Programs
 from .streamer import Stream
 from .transcript import Alternative, Assembler, Transcript
+
+if TYPE_CHECKING:
+    from .pool import SessionPool
 
 Audio: TypeAlias = str | os.PathLike[str] | bytes | np.ndarray
 """A path, an encoded file, or mono samples (int16, or floats in [-1, 1])."""
@@ -158,6 +161,12 @@ class Transcriber:
     def stream(self, *, source: str = "") -> Stream:
         """Begins a recording that arrives in pieces."""
         return Stream(self.recognizer, source=source)
+
+    def pool(self, slots: int, *, waiting_s: float = 30.0) -> "SessionPool":
+        """Room for so many recordings that arrive in pieces, heard in one compiled step."""
+        from .pool import SessionPool
+
+        return SessionPool(self.recognizer, slots, waiting_s=waiting_s)
 
     def _batches(self, items: Sequence[tuple[int, str, np.ndarray]]) -> Iterator[_Running]:
         """Hands batches to the device, one each time that it is asked for the next."""

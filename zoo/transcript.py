@@ -98,6 +98,13 @@ class Assembler:
                 self._close(token.frame)
             self._open.append(token)
 
+    @property
+    def spoke_at(self) -> float | None:
+        """End of the frame that the last token was emitted in, in seconds; None: none was."""
+        if self._open:
+            return (self._open[-1].frame + 1) * self._frame_s
+        return self._words[-1].end if self._words else None
+
     def preview(self, tentative: Sequence[Token] = ()) -> str:
         """The words so far, the last perhaps unfinished, and what tokens to come would add."""
         texts = [word.text for word in self._words]

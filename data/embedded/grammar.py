@@ -52,6 +52,10 @@ class Grammar:
         """How many derivations a rule has: the number of sentences, if none has two."""
         return sum(self._count(line) for line in self._rules[rule].alternatives)
 
+    def alternatives(self, rule: str) -> tuple[str, ...]:
+        """What a rule chooses from."""
+        return self._rules[rule].alternatives
+
     def words(self) -> set[str]:
         """Every word that any rule can say."""
         text = " ".join(line for rule in self._rules.values() for line in rule.alternatives)

@@ -133,10 +133,13 @@ def test_transcribe_a_folder(tiny_folder: Path, recordings: Path, model, capsys:
     assert "2 of 5 recordings could not be used" in captured.err
     assert "Traceback" not in captured.err
 
-    # Another run into the same file leaves nothing of this one's rejects behind.
-    assert cli.main(["transcribe", str(tiny_folder), *good, "--out", str(out), "--words"]) == 0
-    assert not (recordings / "results.rejected.jsonl").exists()
-    assert all(r["words"] for r in lines(out.read_text()))
+    # Another run does not write over it.
+    assert cli.main(["transcribe", str(tiny_folder), *good, "--out", str(out)]) == 2
+    assert "go on with --resume, or give another --out" in capsys.readouterr().err
+    other = recordings / "words.jsonl"
+    assert cli.main(["transcribe", str(tiny_folder), *good, "--out", str(other), "--words"]) == 0
+    assert not (recordings / "words.rejected.jsonl").exists()
+    assert all(r["words"] for r in lines(other.read_text()))
 
 
 def test_transcribe_json_keeps_the_order(tiny_folder: Path, recordings: Path, capsys: Output):
@@ -204,16 +207,26 @@ def test_what_was_done_is_kept_when_a_run_breaks_off(
 def test_a_full_disk_is_one_sentence(
     tiny_folder: Path, recordings: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
 ):
-    from parley.zoo import commands_transcribe
+    import os
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device", "results.jsonl")
+    out = recordings / "r.jsonl"
+    write = os.write
 
-    monkeypatch.setattr(commands_transcribe, "_line", full)
-    arguments = [str(tiny_folder), str(recordings / "good0.wav"), "--out", str(recordings / "r")]
-    assert cli.main(["transcribe", *arguments]) == 2
+    def full(fd: int, data) -> int:
+        # The second line finds no room.
+        if os.path.realpath(f"/proc/self/fd/{fd}") == str(out.resolve()) and out.stat().st_size:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data)
+
+    paths = [str(recordings / f"good{i}.wav") for i in range(3)]
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        assert cli.main(["transcribe", str(tiny_folder), *paths, "--out", str(out)]) == 2
     error = capsys.readouterr().err
-    assert "parley: error: results.jsonl: no space left on device; free some space" in error
+    assert "r.jsonl: no space left on device; what was done is kept: free some space" in error
+    assert len(lines(out.read_text())) == 1
+    assert cli.main(["transcribe", str(tiny_folder), *paths, "--out", str(out), "--resume"]) == 0
+    assert sorted(r["audio_filepath"] for r in lines(out.read_text())) == paths
 
 
 def test_an_output_that_cannot_be_written(tiny_folder: Path, recordings: Path, capsys: Output):
