@@ -47,6 +47,8 @@ class Stream:
     @property
     def spoke_at(self) -> float | None:
         """Seconds from the start at which the last token was emitted; None: none was."""
+        if self._tentative:
+            return (self._tentative[-1].frame + 1) * self._recognizer.frame_s
         return self._words.spoke_at
 
     def feed(self, samples: np.ndarray) -> str:

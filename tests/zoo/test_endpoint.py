@@ -1,0 +1,67 @@
+"""Where utterances end."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from parley.zoo.endpoint import EndpointRules, Listener
+
+RULES = EndpointRules()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spoke_at", "ended"),
+    [
+        (4.9, None, False),
+        (5.0, None, True),  # nothing at all
+        (3.0, 2.3, False),
+        (3.1, 2.3, True),  # a pause
+        (14.0, 13.7, False),
+        (15.0, 14.74, True),  # long: a short pause will do
+        (16.0, 15.9, False),
+        (30.0, 30.0, True),  # too long
+    ],
+)
+def test_rules(seconds: float, spoke_at: float | None, ended: bool):
+    assert RULES.ended(seconds, spoke_at) == ended
+
+
+def cut(listener: Listener, samples: np.ndarray, pieces: int):
+    segments = []
+    for piece in np.array_split(samples, pieces):
+        segments += listener.feed(piece)
+    return segments + listener.finish()
+
+
+def test_without_rules_the_whole_is_one(model, sound):
+    samples = sound(2.5, 1)
+    [segment] = cut(Listener(model), samples, 7)
+    stream = model.stream()
+    stream.feed(samples)
+    alone = stream.finish()
+    assert segment.transcript.text == alone.text
+    # The confidences differ in their last bits where the pieces do.
+    times = [[(w.start, w.end) for w in t.words] for t in (segment.transcript, alone)]
+    assert times[0] == times[1]
+    assert (segment.start, segment.end) == (0.0, 2.5)
+
+
+def test_utterances_are_those_of_streams_begun_where_they_begin(model, sound):
+    samples = np.concatenate([sound(1.0, 1), np.zeros(24_000, np.int16), sound(1.3, 2)])
+    rules = EndpointRules(pause=0.4, silence=1.0)
+    segments = cut(Listener(model, rules), samples, 9)
+    assert len(segments) > 1
+    for segment in segments:
+        begin, end = (round(16_000 * t) for t in (segment.start, segment.end))
+        stream = model.stream()
+        stream.feed(samples[begin:end])
+        assert stream.finish().text == segment.transcript.text
+        for word in segment.transcript.words:
+            assert segment.start <= word.start <= word.end <= segment.end + 1e-6
+    for one, other in pairwise(segments):
+        assert one.end <= other.start
+
+
+def test_silence_gives_nothing(model):
+    assert cut(Listener(model, EndpointRules(silence=0.5)), np.zeros(0, np.int16), 1) == []
