@@ -158,7 +158,7 @@ def measure(name: str, rows: int, flops: float) -> dict[str, Any]:
     def host() -> list[str]:
         texts = []
         for [hypothesis] in recognizer.fetch(found):
-            words = Assembler(package.tokenizer, recognizer.frame_s)
+            words = Assembler(package.tokenizer, recognizer.frame_s, recognizer.calibrator)
             words.push(t._replace(id=t.id % pieces) for t in hypothesis.tokens)
             texts.append(words.finish(1.0).text)
         return texts

@@ -159,6 +159,10 @@ def _open_source(
     for key in ("speakers", "utterances"):
         if key in query:
             raise InputError(f"corpus {spec!r}: {key} is for {' and '.join(EMBEDDED)} only.")
+    if source.startswith("tfds:"):
+        from .tfds_split import open_tfds
+
+        return open_tfds(source.removeprefix("tfds:"), split, root=root)
     if source.startswith("librispeech:"):
         from .librispeech import open_librispeech
 

@@ -2,14 +2,16 @@
 
 import datetime
 import json
+import math
 import shlex
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from ..data.corpus import EMBEDDED, Corpus, open_corpus
+from ..data.corpus import EMBEDDED, Corpus, open_corpus, parse_spec
+from ..data.errors import InputError
 from ..data.files import replace_file
 from .arguments import parse
 from .cards import CARD, Measurement, percent, update_card
@@ -18,17 +20,20 @@ from .decoding import GREEDY, Decoding
 from .runtime import device_name
 
 if TYPE_CHECKING:
-    from .evaluation import Evaluation, Score
+    from ..metrics.calibration import Calibrator
+    from .evaluation import Confidence, Evaluation, Score
 
 
 @dataclass(frozen=True)
 class EvaluateArguments:
     """Word error rate on a corpus, with substitutions, deletions and insertions and a 95 %
-    interval over speakers. References and hypotheses are normalised alike before they are compared.
+    interval over speakers, and whether the words' confidences are to be believed. References and
+    hypotheses are normalised alike before they are compared.
 
     * parley evaluate rnnt-tiny --data assistant --split test --by accent
     * parley evaluate rnnt-tiny --data assistant --beam 4
     * parley evaluate runs/mine --data "my.jsonl?split=test" --out results.jsonl --update-card
+    * parley evaluate runs/mine --data assistant --split dev --calibrate --plot reliability.png
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
@@ -40,7 +45,13 @@ class EvaluateArguments:
     by: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN...")] = ()
     """Columns of the metadata to give the rate by, for example accent; or speaker."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """Write every utterance as a JSON line: id, speaker, reference, hypothesis, errors."""
+    """Write every utterance as a JSON line: id, speaker, reference, hypothesis, errors, and the
+    words that were heard with their confidence and whether they are right."""
+    plot: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Draw confidence against the share of right words (.png, .svg or .pdf)."""
+    calibrate: bool = False
+    """Fit the model's confidences to this corpus, a development set, and keep what was fitted in
+    the model's folder, from where it is applied to every later transcript."""
     update_card: bool = False
     """Enter the result into the model's card."""
     examples: int = 0
@@ -52,10 +63,23 @@ class EvaluateArguments:
 
 def evaluate_command(argv: list[str]) -> int:
     given = parse(EvaluateArguments, argv, "parley evaluate")
+    if given.plot:
+        from .evaluation_plot import check_plot_path
+
+        check_plot_path(given.plot)
+    if given.calibrate:
+        _refuse_test_data(given)
     from . import load
     from .evaluation import evaluate
 
     model = load(given.model, decoding=given.decoding)
+    if given.calibrate and (model.folder / "export.json").is_file():
+        raise InputError(
+            f"{model.folder} is an export, which is not changed: calibrate the model that it was "
+            "made of, and export that again."
+        )
+    if given.calibrate:  # to what the model says by itself
+        model.recognizer.calibrator = None
     corpus = open_corpus(given.data, given.split)
     total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
     with audio_progress("evaluating", total) as advance:
@@ -64,10 +88,21 @@ def evaluate_command(argv: list[str]) -> int:
         lines = [json.dumps(u.as_dict(), ensure_ascii=False) for u in evaluation.utterances]
         replace_file(given.out, "\n".join(lines) + "\n")
     groups = {column: evaluation.by(column) for column in given.by}
+    calibrator = None
+    if given.calibrate:
+        from .calibration import calibrator_for, write_calibrator
+
+        calibrator = calibrator_for(evaluation)
+        path = write_calibrator(model.folder, calibrator, evaluation, _command(given))
+        remark(f"the calibrator is in {path}; other speakers say whether it holds")
     if given.json:
-        print(json.dumps(_record(given, corpus, evaluation, groups), indent=1))
+        print(json.dumps(_record(given, corpus, evaluation, groups, calibrator), indent=1))
     else:
-        _print(given, corpus, evaluation, groups)
+        _print(given, corpus, evaluation, groups, calibrator)
+    if given.plot:
+        from .evaluation_plot import write_plot
+
+        write_plot(evaluation, f"{given.model} on {corpus.name}", given.plot)
     if given.update_card:
         update_card(model.folder / CARD, measurement(given, corpus, evaluation, groups))
         remark(f"the result is in {model.folder / CARD}")
@@ -83,17 +118,12 @@ def measurement(
     groups: "dict[str, dict[str, Score]]",
 ) -> Measurement:
     """The card's entry."""
-    command = ["parley", "evaluate", given.model, "--data", given.data]
-    split = given.split if _has_splits(given.data) else ""
-    command += ["--split", split] if split else []
-    command += ["--by", *given.by] if given.by else []
-    command += given.decoding.arguments()
     kept = ("wer", "low", "high", "words", "speakers")
     return Measurement(
         data=given.data,
-        split=split,
+        split=given.split if _has_splits(given.data) else "",
         name=corpus.name,
-        command=shlex.join(command),
+        command=_command(given),
         date=datetime.date.today().isoformat(),
         device=device_name(),
         groups={
@@ -107,6 +137,28 @@ def measurement(
     )
 
 
+def _command(given: EvaluateArguments) -> str:
+    """What gives these numbers again."""
+    command = ["parley", "evaluate", given.model, "--data", given.data]
+    command += ["--split", given.split] if _has_splits(given.data) else []
+    command += ["--by", *given.by] if given.by else []
+    command += ["--calibrate"] if given.calibrate else []
+    command += given.decoding.arguments()
+    return shlex.join(command)
+
+
+def _refuse_test_data(given: EvaluateArguments) -> None:
+    """Raises InputError where the corpus is, or selects, a split that is called test."""
+    queries = [parse_spec(part.strip())[1] for part in given.data.split(" + ")]
+    splits = [split for query in queries for split in query.get("split", "").split(",")]
+    splits += [given.split] if _has_splits(given.data) else []
+    if found := next((s for s in splits if s.startswith("test")), None):
+        raise InputError(
+            f"{given.data}, {found}: a model that is calibrated on a test set cannot be tested on "
+            "it any more; calibrate on the development set, for example with --split dev."
+        )
+
+
 def _has_splits(spec: str) -> bool:
     sources = [part.strip().partition("?")[0] for part in spec.split(" + ")]
     return any(s in EMBEDDED or s.startswith("librispeech:") for s in sources)
@@ -117,6 +169,7 @@ def _record(
     corpus: Corpus,
     evaluation: "Evaluation",
     groups: "dict[str, dict[str, Score]]",
+    calibrator: "Calibrator | None",
 ) -> dict:
     return {
         "model": given.model,
@@ -126,10 +179,20 @@ def _record(
         **evaluation.score.as_dict(),
         "audio_seconds": round(evaluation.audio_seconds, 2),
         "seconds": round(evaluation.seconds, 2),
+        "confidence": {
+            "calibrated": evaluation.calibrated,
+            **evaluation.confidence.as_dict(),
+            "bins": [_rounded(b._asdict()) for b in evaluation.reliability()],
+        },
+        **({"calibrator": _rounded(asdict(calibrator))} if calibrator else {}),
         "groups": {c: {v: s.as_dict() for v, s in g.items()} for c, g in groups.items()},
         "examples": [u.as_dict() for u in evaluation.examples(given.examples)],
         "rejected": [{"where": r.where, "reason": r.reason} for r in evaluation.quarantine],
     }
+
+
+def _rounded(numbers: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if math.isnan(v) else round(v, 4) for k, v in numbers.items()}
 
 
 def _print(
@@ -137,6 +200,7 @@ def _print(
     corpus: Corpus,
     evaluation: "Evaluation",
     groups: "dict[str, dict[str, Score]]",
+    calibrator: "Calibrator | None",
 ) -> None:
     console = stdout()
     numbers = ("sub", "del", "ins", "words", "utterances", "speakers")
@@ -155,6 +219,19 @@ def _print(
             add(f"{column} {value}", score)
     console.print(f"{given.model} on {corpus.name}\n")
     console.print(rows)
+    if evaluation.calibrated:
+        kind = "calibrated"
+    elif calibrator:
+        kind = "raw"
+    else:
+        kind = "raw: the model has no calibrator, see --calibrate"
+    console.print(f"\n{_confidence_line(evaluation.confidence)} ({kind})")
+    if calibrator:
+        from .evaluation import judge
+
+        confidences, right = evaluation.judged()
+        after = _confidence_line(judge([calibrator(c) for c in confidences], right))
+        console.print(f"{after} (calibrated, on the words that it was fitted to)")
     speed = evaluation.audio_seconds / max(evaluation.seconds, 1e-9)
     console.print(
         f"\n{evaluation.audio_seconds / 60:,.1f} min of audio in {evaluation.seconds:,.1f} s, "
@@ -164,3 +241,18 @@ def _print(
         console.print(f"\n{example.id}  ({example.errors.total} of {example.errors.words})")
         console.print(f"  reference   {example.reference}")
         console.print(f"  hypothesis  {example.hypothesis}")
+
+
+def _confidence_line(found: "Confidence") -> str:
+    """One line of what the confidences are worth."""
+    numbers = found.as_dict()
+    if not found.words:
+        return "confidence: no words were heard"
+    line = (
+        f"confidence of {found.words:,} words: ECE {numbers['error']:.1f} % "
+        f"({numbers['error_by_chance']:.1f} % by chance)"
+    )
+    if found.right in (0, found.words):
+        which = "right" if found.right else "wrong"
+        return f"{line}, NCE and AUC undefined where all are {which}"
+    return f"{line}, NCE {numbers['nce']:.3f}, AUC {numbers['auc']:.3f}"

@@ -60,6 +60,8 @@ def merge(
     Raises:
       InputError: see `MergeArguments`; and where `out` is there already.
     """
+    if Path(out).is_file() and Path(out).stat().st_size:
+        raise InputError(f"{out} exists already: remove it, or give another --out.")
     runs = {path: read_run(path) for path in files}
     first = runs[files[0]]
     for path, run in runs.items():
@@ -104,11 +106,10 @@ def _files(given: Sequence[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for text in given:
         path = Path(text).expanduser()
-        matches = [path] if path.exists() else map(Path, sorted(glob.glob(str(path))))
-        names = [p for p in matches if not p.name.endswith(".rejected.jsonl")]
-        if not names:
+        matches = [path] if path.exists() else [Path(p) for p in sorted(glob.glob(str(path)))]
+        if not matches:
             raise InputError(f"{text}: no such results; check the path.")
-        found.update(dict.fromkeys(names))
+        found.update(dict.fromkeys(p for p in matches if not p.name.endswith(".rejected.jsonl")))
     return list(found)
 
 

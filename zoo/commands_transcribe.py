@@ -269,12 +269,18 @@ class Output:
             self._ready.append(fields)
 
     def _show(self) -> None:
-        for fields in self._ready:
-            text = render(self._form, fields, words=self.given.words, named=self.several)
-            # Names of files need not be UTF-8.
-            sys.stdout.write(text.encode(errors="backslashreplace").decode())
+        try:
+            for fields in self._ready:
+                text = render(self._form, fields, words=self.given.words, named=self.several)
+                # Names of files need not be UTF-8.
+                sys.stdout.write(text.encode(errors="backslashreplace").decode())
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if self.sink is None:
+                raise
+            # `| head` has seen enough, and the file is still to be finished.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         self._ready.clear()
-        sys.stdout.flush()
 
 
 def _stream(model: "Transcriber", item: Item, given: TranscribeArguments) -> Transcript | Rejected:

@@ -1,7 +1,7 @@
 """Word error rates on a corpus, with what is needed to believe them.
 
 evaluation = evaluate(zoo.load("rnnt-tiny"), open_corpus("assistant", "test"))
-print(evaluation.score)
+print(evaluation.score, evaluation.confidence)
 evaluation.by("accent")
 """
 
@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,26 @@ from ..data.corpus import Corpus
 from ..data.errors import InputError, Rejected
 from ..data.text import normalize
 from ..metrics.bootstrap import speaker_bootstrap
+from ..metrics.calibration import (
+    Bin,
+    auc,
+    brier_score,
+    calibration_error,
+    calibration_error_by_chance,
+    normalized_cross_entropy,
+    reliability,
+    right_words,
+)
 from ..metrics.wer import WordErrors, total_errors, word_errors
 from .transcriber import Transcriber
+
+
+class HeardWord(NamedTuple):
+    """A word of a hypothesis."""
+
+    text: str
+    confidence: float
+    right: bool
 
 
 @dataclass(frozen=True)
@@ -33,6 +51,8 @@ class Scored:
     errors: WordErrors
     duration: float
     metadata: dict[str, Any] = field(default_factory=dict)
+    heard: tuple[HeardWord, ...] = ()
+    """The hypothesis, word by word."""
 
     def as_dict(self) -> dict[str, Any]:
         """For a JSON line."""
@@ -44,6 +64,10 @@ class Scored:
             "hypothesis": self.hypothesis,
             **asdict(self.errors),
             "errors": self.errors.total,
+            "heard": [
+                {"text": w.text, "confidence": round(w.confidence, 3), "right": w.right}
+                for w in self.heard
+            ],
             "metadata": self.metadata,
         }
 
@@ -76,6 +100,37 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """What the confidences of the words that were heard are worth; nan where there is no answer.
+
+    Attributes:
+      words, right: how many were heard, and how many of them are right.
+      error: expected calibration error, a fraction, in bins of equal mass.
+      error_by_chance: what it would be if the confidences were true probabilities.
+      nce: normalised cross entropy.
+      auc: area under the ROC curve.
+      brier: Brier score.
+    """
+
+    words: int
+    right: int
+    error: float
+    error_by_chance: float
+    nce: float
+    auc: float
+    brier: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Rounded, errors in percent; nan as None."""
+        percents = {"error": self.error, "error_by_chance": self.error_by_chance}
+        others = {"nce": self.nce, "auc": self.auc, "brier": self.brier}
+        numbers = {k: round(100 * v, 2) for k, v in percents.items()}
+        numbers |= {k: round(v, 4) for k, v in others.items()}
+        kept = {k: None if math.isnan(v) else v for k, v in numbers.items()}
+        return {"words": self.words, "right": self.right, **kept}
+
+
+@dataclass(frozen=True)
 class Evaluation:
     utterances: list[Scored]
     quarantine: list[Rejected]
@@ -83,10 +138,28 @@ class Evaluation:
     audio_seconds: float
     seconds: float
     """What it took, compilation included."""
+    calibrated: bool = False
+    """Whether the model's confidences went through a calibrator."""
 
     @property
     def score(self) -> Score:
         return score(self.utterances)
+
+    @property
+    def confidence(self) -> Confidence:
+        """Of all words that were heard."""
+        return judge(*self.judged())
+
+    def judged(self) -> tuple[list[float], list[bool]]:
+        """(confidence, whether it is right) of every word that was heard."""
+        words = [word for u in self.utterances for word in u.heard]
+        return [w.confidence for w in words], [w.right for w in words]
+
+    def reliability(self) -> list[Bin]:
+        """The points of the reliability diagram, with intervals over speakers."""
+        # Words of an utterance go wrong together: without a speaker, it takes a speaker's place.
+        speakers = [u.speaker or f"utterance {u.id}" for u in self.utterances for _ in u.heard]
+        return reliability(*self.judged(), speakers)
 
     def by(self, column: str) -> dict[str, Score]:
         """Scores of each value of a metadata column (or of `speaker`).
@@ -122,6 +195,19 @@ def score(utterances: Sequence[Scored]) -> Score:
     return Score(total_errors(errors), low, high, len(utterances), known)
 
 
+def judge(confidences: Sequence[float], right: Sequence[bool]) -> Confidence:
+    """Measures confidences against the truth, one entry a word."""
+    return Confidence(
+        len(right),
+        sum(right),
+        calibration_error(confidences, right),
+        calibration_error_by_chance(confidences),
+        normalized_cross_entropy(confidences, right),
+        auc(confidences, right),
+        brier_score(confidences, right),
+    )
+
+
 def evaluate(
     model: Transcriber, corpus: Corpus, *, on_audio: Callable[[float], None] | None = None
 ) -> Evaluation:
@@ -149,7 +235,11 @@ def evaluate(
         if isinstance(result, Rejected):
             quarantine.append(Rejected(utterance.id, result.reason))
             continue
-        reference, hypothesis = normalize(utterance.text), normalize(result.text)
+        reference = normalize(utterance.text)
+        # Word by word, so that each keeps its confidence; normalising may drop or split a word.
+        heard = [(text, w.confidence) for w in result.words for text in normalize(w.text).split()]
+        hypothesis = " ".join(text for text, _ in heard)
+        right = right_words(reference, hypothesis)
         scored[indices[position]] = Scored(
             utterance.id,
             utterance.speaker,
@@ -158,6 +248,7 @@ def evaluate(
             word_errors(reference, hypothesis),
             result.duration,
             utterance.metadata,
+            tuple(HeardWord(*word, ok) for word, ok in zip(heard, right, strict=True)),
         )
     utterances = [scored[index] for index in sorted(scored)]
     if not any(u.errors.words for u in utterances):
@@ -165,5 +256,9 @@ def evaluate(
             f"{corpus.name} has no words to compare with: evaluate needs recordings with text."
         )
     return Evaluation(
-        utterances, quarantine, sum(u.duration for u in utterances), perf_counter() - began
+        utterances,
+        quarantine,
+        sum(u.duration for u in utterances),
+        perf_counter() - began,
+        calibrated=model.recognizer.calibrator is not None,
     )

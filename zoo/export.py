@@ -21,6 +21,7 @@ from ..data.audio import SAMPLE_RATE
 from ..data.errors import InputError
 from ..data.files import replacing_folder
 from ..models.cost import state_bytes
+from .calibration import CALIBRATION
 from .cards import CARD
 from .exported import MANIFEST, TOKENIZER, WEIGHTS, Manifest, Program
 from .package import ModelPackage
@@ -55,9 +56,10 @@ def export_model(
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
     with replacing_folder(folder.resolve()) as fresh, _without_paths():
-        for name in (WEIGHTS, TOKENIZER, CARD):
+        for name in (WEIGHTS, TOKENIZER, CARD, CALIBRATION):
             source = package.folder / name
-            if source.exists() or name != CARD:  # a model may be without a card
+            # A model may be without a card, or a calibrator.
+            if source.exists() or name not in (CARD, CALIBRATION):
                 (fresh / name).write_bytes(source.read_bytes())
         programs = []
         programs = []

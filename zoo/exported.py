@@ -23,6 +23,7 @@ from jax import export as jax_export
 
 from ..data.errors import InputError
 from ..data.tokenizer import Tokenizer
+from .calibration import read_calibrator
 from .programs import Heard, Hypothesis, tokens_of
 from .runtime import use_compilation_cache
 from .transcript import Token
@@ -159,6 +160,7 @@ class ExportedRecognizer:
       samples_per_step: samples that an encoder step takes.
       frame_s: the same in seconds.
       tail: samples of silence that end a stream, as `dispatch` appends them to every row.
+      calibrator: as of a `Recognizer`.
       row_multiple: 1; the programs run on one device.
     """
 
@@ -177,6 +179,7 @@ class ExportedRecognizer:
         use_compilation_cache()
         files = _read_files(folder, self.manifest)
         self.tokenizer = Tokenizer.from_bytes(files[TOKENIZER], name=str(folder / TOKENIZER))
+        self.calibrator = read_calibrator(folder)
         self.samples_per_step = self.manifest.samples_per_step
         self.frame_s = self.manifest.frame_s
         self.tail = self.manifest.tail

@@ -207,7 +207,7 @@ def _is_corpus(text: str) -> bool:
         " + " in text
         or source in EMBEDDED
         or source.startswith(("librispeech:", "tfds:"))
-        or ("=" in query and Path(source).expanduser().exists())
+        or ("=" in query and not glob.glob(text))
     )
 
 
@@ -215,18 +215,10 @@ def _specs(text: str, split: str) -> tuple[list[Item], list[Rejected]]:
     items: list[Item] = []
     rejected: list[Rejected] = []
     for part in text.split(" + "):
-        corpus = _open(part.strip(), split)
+        corpus = open_corpus(part.strip(), split, require_text=False)
         rejected += quarantined(corpus)
         items += (_corpus_item(corpus, i) for i in range(len(corpus)))
     return items, rejected
-
-
-def _open(spec: str, split: str) -> Corpus:
-    if spec.startswith("tfds:"):
-        from ..data.tfds_split import open_tfds
-
-        return open_tfds(spec.removeprefix("tfds:"), split)
-    return open_corpus(spec, split, require_text=False)
 
 
 def _corpus_item(corpus: Corpus, i: int) -> Item:

@@ -109,7 +109,7 @@ class Session:
         self._slot = slot
         self._source = source
         recognizer = pool._recognizer
-        self._words = Assembler(recognizer.tokenizer, recognizer.frame_s)
+        self._words = Assembler(recognizer.tokenizer, recognizer.frame_s, recognizer.calibrator)
         self._tentative: list[Token] = []
         self._received = 0
         self._open = True

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ..data.tokenizer import Tokenizer
+from ..metrics.calibration import Calibrator
 from .transcript import Token
 
 STREAM_BLOCKS = (64, 8, 1)
@@ -39,7 +40,7 @@ class Programs(Protocol):
     samples_per_step: int
     frame_s: float
     tail: int
-
+    calibrator: Calibrator | None
     row_multiple: int
 
     def dispatch(self, samples: np.ndarray, lengths: np.ndarray) -> Any: ...

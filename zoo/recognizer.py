@@ -20,6 +20,7 @@ from ..models.beam import Beams, BeamState, Scorer, beam_search, beam_step, best
 from ..models.decoding import DecoderState, Hypotheses, greedy, init_decoder
 from ..models.frontend import append_tail
 from ..models.transducer import StreamState, Transducer
+from .calibration import read_calibrator
 from .decoding import GREEDY, Decoding, Options
 from .package import ModelPackage
 from .programs import Heard, Hypothesis, tokens_of
@@ -44,12 +45,14 @@ class Recognizer:
       samples_per_step: samples that an encoder step takes.
       frame_s: the same in seconds.
       tail: samples of silence that end a stream, as `recognize` appends them to every row.
+      calibrator: what the probability of a word goes through to be its confidence; None: nothing.
       row_multiple: rows of a batch must be a multiple of this, the number of devices.
     """
 
     def __init__(self, package: ModelPackage, decoding: Decoding = GREEDY):
         use_compilation_cache()
         self.tokenizer: Tokenizer = package.tokenizer
+        self.calibrator = read_calibrator(package.folder)
         self.decoding = decoding
         self._graphdef = package.graphdef
         model = package.model()

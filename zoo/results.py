@@ -60,7 +60,7 @@ def hash_model(folder: Path) -> str:
     """Of weights, tokenizer and recipe: 16 hexadecimal digits."""
     digest = hashlib.sha256()
     # An exported folder has no recipe.
-    for name in ("recipe.json", "tokenizer.model", "weights.safetensors"):
+    for name in ("recipe.json", "tokenizer.model", "weights.safetensors", "calibration.json"):
         if (folder / name).exists():
             digest.update(hash_file(folder / name).encode())
     return digest.hexdigest()[:16]
@@ -84,11 +84,16 @@ def hash_ids(ids: Iterable[str]) -> str:
 
 
 def run_path(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.run.json")
+    return path.with_name(f"{_stem(path)}.run.json")
 
 
 def rejected_path(path: Path) -> Path:
-    return path.with_name(f"{path.stem}.rejected.jsonl")
+    return path.with_name(f"{_stem(path)}.rejected.jsonl")
+
+
+def _stem(path: Path) -> str:
+    """So that what belongs to r.ctm is not taken for what belongs to r.jsonl."""
+    return path.stem if path.suffix == ".jsonl" else path.name
 
 
 def write_run(path: Path, run: Run) -> None:
@@ -290,6 +295,7 @@ class _File:
         self.rejects.close()
 
     def remove(self) -> None:
+        """Takes away all that belongs to it."""
         for path in (self._file.path, run_path(self._file.path), self.rejects.path):
             path.unlink(missing_ok=True)
 

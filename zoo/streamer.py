@@ -27,7 +27,7 @@ class Stream:
         self._source = source
         self._blocks = STREAM_BLOCKS if eager else STREAM_BLOCKS[:1]
         self._state = recognizer.start_streams(1)
-        self._words = Assembler(recognizer.tokenizer, recognizer.frame_s)
+        self._words = Assembler(recognizer.tokenizer, recognizer.frame_s, recognizer.calibrator)
         self._waiting = np.zeros(0, np.int16)
         self._tentative: list[Token] = []
         self._received = 0

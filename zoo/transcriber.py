@@ -195,7 +195,7 @@ class Transcriber:
     ) -> Transcript:
         found: list[Transcript] = []
         for hypothesis in hypotheses:
-            words = Assembler(self.tokenizer, self.step_s)
+            words = Assembler(self.tokenizer, self.step_s, self.recognizer.calibrator)
             words.push(hypothesis.tokens)
             found.append(words.finish(duration, source))
         others = zip(found[1:], hypotheses[1:], strict=True)

@@ -1,7 +1,7 @@
 """Text with times: what a recogniser returns, and how tokens become words."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -36,7 +36,16 @@ class Word:
     start: float
     end: float
     confidence: float
-    """Mean probability of its tokens, 0 to 1."""
+    """How likely the word is right, 0 to 1: the product of its tokens' probabilities, which the
+    model's calibrator, where it has one, moves to where it belongs (docs/confidence.md).
+
+    Of the ways to make one number of a word's tokens, the product tells right from wrong best.
+    Area under the ROC curve, rnnt-tiny: on `assistant`'s test set (7,557 words, 2.5 % of them
+    wrong) 0.847, the minimum 0.842, the mean 0.828; on `words?limit=300&noise=10` of the
+    development set (679 words, 11 % wrong) 0.894, 0.874, 0.814. By itself it promises too little:
+    calibration error 16.4, 12.5 and 5.3 % on the test set. With calibrators fitted to the
+    development set that is 0.5, 0.8 and 0.7 %, and the normalised cross entropy 0.22, 0.19, 0.15.
+    """
 
 
 @dataclass(frozen=True)
@@ -84,11 +93,21 @@ class Transcript:
 
 
 class Assembler:
-    """Puts words together from tokens, which may come at once or as a stream."""
+    """Puts words together from tokens, which may come at once or as a stream.
 
-    def __init__(self, tokenizer: Pieces, frame_s: float):
+    `calibrator` takes the probability that the model gives to a word to the word's confidence;
+    None: they are the same.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Pieces,
+        frame_s: float,
+        calibrator: Callable[[float], float] | None,
+    ):
         self._tokenizer = tokenizer
         self._frame_s = frame_s
+        self._calibrator = calibrator
         self._words: list[Word] = []
         self._open: list[Token] = []
 
@@ -124,12 +143,14 @@ class Assembler:
         text = " ".join(self._tokenizer.decode([token.id for token in self._open]).split())
         # A bare word mark before another one spells nothing.
         if text:
+            probability = math.prod(token.probability for token in self._open)
+            calibrator = self._calibrator
             self._words.append(
                 Word(
                     text,
                     self._open[0].frame * self._frame_s,
                     min(self._open[-1].frame + 1, next_frame) * self._frame_s,
-                    sum(token.probability for token in self._open) / len(self._open),
+                    probability if calibrator is None else calibrator(probability),
                 )
             )
         self._open = []

@@ -152,9 +152,9 @@ EXPERIMENTS = {
                 ),
                 Part(
                     title="Ablations of ConvRNN-T",
-                    text="One thing changed, seed 0; the LSTMs are as wide. `no-shortcut` is the encoder "
-                    "as the paper has it; `no-convolution` keeps the shortcut and, beside it, a "
-                    "projection of the features.",
+                    text="One thing changed, seed 0; the LSTMs are as wide. `no-shortcut` is the "
+                    "encoder as the paper has it; `no-convolution` keeps the shortcut and, beside "
+                    "it, a projection of the features.",
                     rows=_ablations(),
                     conditions=CONDITIONS,
                     baseline="conv-rnnt",

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 
@@ -140,6 +141,48 @@ def test_transcribe_a_folder(tiny_folder: Path, recordings: Path, model, capsys:
     assert cli.main(["transcribe", str(tiny_folder), *good, "--out", str(other), "--words"]) == 0
     assert not (recordings / "words.rejected.jsonl").exists()
     assert all(r["words"] for r in lines(other.read_text()))
+
+
+def test_bad_recordings_among_good_ones_are_named(
+    tiny_folder: Path, recordings: Path, sound, capsys: Output
+):
+    floats = sound(0.5, 9) / np.float32(32_768)
+    floats[100] = np.nan
+    soundfile.write(recordings / "nan.wav", floats, 16_000, subtype="FLOAT")
+    soundfile.write(recordings / "half.flac", sound(2.0, 9), 16_000)
+    flac = (recordings / "half.flac").read_bytes()
+    (recordings / "half.flac").write_bytes(flac[: len(flac) // 2])
+    assert cli.main(["transcribe", str(tiny_folder), str(recordings / "*.*")]) == 2
+    captured = capsys.readouterr()
+    assert len(captured.out.splitlines()) == 3
+    for name, reason in [
+        ("empty.wav", "is empty"),
+        ("text.wav", "is not audio"),
+        ("nan.wav", "holds NaN"),
+        ("half.flac", "is cut short"),
+    ]:
+        assert f"left out {recordings / name} {reason}" in captured.err
+    assert "4 of 7 recordings could not be used" in captured.err
+
+
+def test_captions_of_each_recording_and_a_ctm_of_all(
+    tiny_folder: Path, recordings: Path, model, capsys: Output
+):
+    folder = recordings / "captions"
+    given = ["transcribe", str(tiny_folder), str(recordings / "good?.wav")]
+    assert cli.main([*given, "--out", f"{folder}/", "--format", "vtt"]) == 0
+    assert [p.name for p in sorted(folder.iterdir())] == [f"good{i}.vtt" for i in range(3)]
+    assert cli.main([*given, "--out", str(recordings / "all.ctm")]) == 0
+    rows = [line.split() for line in (recordings / "all.ctm").read_text().splitlines()]
+    expected = [(str(p), model.transcribe(p)) for p in sorted(recordings.glob("good?.wav"))]
+    assert [(row[0], row[4]) for row in rows] == [
+        (path, word.text) for path, transcript in expected for word in transcript.words
+    ]
+    # stdout is the text of each time, in order
+    plain = "".join(f"{path}\t{transcript}\n" for path, transcript in expected)
+    assert capsys.readouterr().out == 2 * plain
+    assert cli.main([*given, "--out", f"{folder}/", "--format", "vtt"]) == 2
+    assert "good0.vtt exists already" in capsys.readouterr().err
 
 
 def test_transcribe_json_keeps_the_order(tiny_folder: Path, recordings: Path, capsys: Output):

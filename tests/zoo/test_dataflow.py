@@ -12,14 +12,12 @@ beam = pytest.importorskip("apache_beam", reason="needs the extra beam")
 def test_several_workers_give_what_the_model_gives(
     tiny_folder: Path, recordings: Path, tmp_path: Path, model, monkeypatch: pytest.MonkeyPatch
 ):
-    from apache_beam.options.pipeline_options import PipelineOptions
-
     from parley.zoo.dataflow import Transcribe
 
     monkeypatch.setenv("XLA_FLAGS", "")  # workers need no eight devices
     paths = [str(recordings / name) for name in ("good0.wav", "empty.wav", "good1.wav")]
     encoded = {"flac": (recordings / "good2.wav").read_bytes(), "bad": b"no audio at all" * 100}
-    options = PipelineOptions(
+    options = beam.options.pipeline_options.PipelineOptions(
         runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner",
         direct_num_workers=2,
         direct_running_mode="multi_processing",

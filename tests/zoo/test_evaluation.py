@@ -74,6 +74,26 @@ def test_scores(model: Transcriber, corpus: Corpus):
     assert record["errors"] == record["deletions"] == 1
     assert record["reference"].endswith(" surplus")
     assert record["metadata"]["accent"] == "rp"
+    assert " ".join(w["text"] for w in record["heard"]) == record["hypothesis"]
+
+
+def test_confidences_are_judged_word_by_word(model: Transcriber, corpus: Corpus):
+    """Every word that the model hears is in its reference, so all are right."""
+    result = evaluate(model, corpus)
+    sure, right = result.judged()
+    assert len(right) == sum(len(u.hypothesis.split()) for u in result.utterances)
+    assert all(right)
+    spoken = [w for i in range(9) for w in model.transcribe(corpus.samples(i)).words]
+    assert sure == pytest.approx([w.confidence for w in spoken], abs=1e-4)
+    found = result.confidence
+    assert (found.words, found.right) == (len(right), len(right))
+    assert found.error == pytest.approx(1 - np.mean(sure))
+    assert found.brier == pytest.approx(np.mean((1 - np.array(sure)) ** 2))
+    # Where all are right, there is nothing to tell apart.
+    assert found.as_dict()["auc"] is None
+    assert found.as_dict()["nce"] is None
+    assert sum(b.words for b in result.reliability()) == len(right)
+    assert not result.calibrated
 
 
 def test_recordings_without_text_cannot_be_scored(model: Transcriber, sound, tmp_path: Path):

@@ -292,10 +292,8 @@ def test_every_family_exports(name: str, sound, tmp_path: Path, monkeypatch: pyt
     assert_same(again, whole)
     assert any(whole)
     piece = samples[:1, : 8 * mine.samples_per_step]
-    streamed, again = (
-        [heard.tokens for heard in one.step(piece, one.start_streams(1))[0]]
-        for one in (mine, other)
-    )
+    streamed = [heard.tokens for heard in mine.step(piece, mine.start_streams(1))[0]]
+    again = [heard.tokens for heard in other.step(piece, other.start_streams(1))[0]]
     assert_same(again, streamed)
 
 

@@ -4,7 +4,7 @@ import re
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parley.data.errors import InputError
@@ -38,6 +38,7 @@ def seconds(clock: str) -> float:
     return 3600 * int(hours) + 60 * int(minutes) + float(rest)
 
 
+@settings(deadline=None)
 @given(spoken())
 def test_cues_hold_every_word_once_in_order_and_do_not_overlap(words: list[Word]):
     made = cues(words)
@@ -52,6 +53,7 @@ def test_cues_hold_every_word_once_in_order_and_do_not_overlap(words: list[Word]
         assert one.end <= other.start
 
 
+@settings(deadline=None)
 @given(spoken())
 def test_subtitles_read_back(words: list[Word]):
     blocks = [block.split("\n") for block in srt(words).split("\n\n") if block.strip()]

@@ -103,6 +103,25 @@ def test_a_killed_run_goes_on(tiny_folder: Path, many: Path, tmp_path: Path):
     assert len(found) == len(set(found)) == 12
 
 
+def test_a_reader_that_has_seen_enough_does_not_end_the_work(
+    tiny_folder: Path, many: Path, tmp_path: Path
+):
+    out = tmp_path / "results.jsonl"
+    command = [sys.executable, "-m", "parley.zoo.cli", "transcribe", str(tiny_folder), str(many)]
+    process = subprocess.Popen(
+        [*command, "--out", str(out)],
+        env={**os.environ, "XLA_FLAGS": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    process.stdout.close()
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert b"Traceback" not in errors
+    assert len(ids(out)) == 12
+
+
 def test_results_of_others_are_not_resumed(tiny_folder: Path, many: Path, tmp_path: Path, capsys):
     out = tmp_path / "results.jsonl"
     one = str(many / "00.wav")

@@ -19,8 +19,8 @@ class Toy:
         return PIECES[id].startswith("▁")
 
 
-def assemble(tokens: list[Token], cuts: list[int]) -> Assembler:
-    assembler = Assembler(Toy(), frame_s=0.1)
+def assemble(tokens: list[Token], cuts: list[int], calibrator=None) -> Assembler:
+    assembler = Assembler(Toy(), 0.1, calibrator)
     edges = [0, *sorted(cuts), len(tokens)]
     for a, b in itertools.pairwise(edges):
         assembler.push(tokens[a:b])
@@ -32,9 +32,20 @@ def test_words_have_times_and_confidence():
     result = assemble(tokens, []).finish(duration=0.95)
     assert str(result) == result.text == "hello world"
     first, second = result.words
-    assert (first.start, first.end, first.confidence) == pytest.approx((0.2, 0.5, 0.75))
+    assert (first.start, first.end, first.confidence) == pytest.approx((0.2, 0.5, 0.5))
     # The last token came in the silence after the recording: the word ends with the recording.
-    assert (second.start, second.end, second.confidence) == pytest.approx((0.7, 0.95, 0.5))
+    assert (second.start, second.end, second.confidence) == pytest.approx((0.7, 0.95, 0.1875))
+
+
+def test_a_calibrator_moves_confidence_and_nothing_else():
+    tokens = [Token(1, 2, 0.5), Token(2, 4, 0.5), Token(4, 7, 0.75)]
+    raw = assemble(tokens, []).finish(2.0)
+    moved = assemble(tokens, [], calibrator=lambda p: 1 - p).finish(2.0)
+    assert [w.confidence for w in raw.words] == [0.25, 0.75]
+    assert [w.confidence for w in moved.words] == [0.75, 0.25]
+    assert [(w.text, w.start, w.end) for w in moved.words] == [
+        (w.text, w.start, w.end) for w in raw.words
+    ]
 
 
 def test_a_bare_word_mark_spells_no_word():
