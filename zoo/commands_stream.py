@@ -1,9 +1,13 @@
 """`parley stream`."""
 
 import json
+import shutil
+import signal
+import struct
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, BinaryIO
 
@@ -71,9 +75,10 @@ def stream_command(argv: list[str]) -> int:
         for chunk in chunks:
             if given.realtime and not raw:
                 time.sleep(max(0.0, listener.seconds + _CHUNK_S - (time.monotonic() - began)))
-            for segment in listener.feed(chunk):
-                screen.segment(segment)
-            screen.partial(listener.seconds, listener.text)
+            with _uninterrupted():
+                for segment in listener.feed(chunk):
+                    screen.segment(segment)
+                screen.partial(listener.seconds, listener.text)
     except KeyboardInterrupt:
         remark("interrupted; the last utterance is what was heard of it")
     except InputError as error:
@@ -86,6 +91,19 @@ def stream_command(argv: list[str]) -> int:
     if not listener.seconds and not status:
         raise InputError(f"{'standard input' if raw else given.audio} holds no samples.")
     return status
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until the block is done: amid a step the stream would lose its state."""
+    asked: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: asked.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if asked:
+        raise KeyboardInterrupt
 
 
 class _Screen:
@@ -105,7 +123,8 @@ class _Screen:
                 self._print({"time": round(seconds, 3), "partial": text})
         elif self._over:
             # From the left edge, the end of a text that is too long, and nothing behind it.
-            print(f"\r{text[-100:]}\x1b[K", end="", file=sys.stderr, flush=True)
+            width = shutil.get_terminal_size().columns - 1
+            print(f"\r{text[-width:]}\x1b[K", end="", file=sys.stderr, flush=True)
         elif text:
             print(f"{seconds:8.2f} s  {text}", file=sys.stderr, flush=True)
 
@@ -132,9 +151,11 @@ class _Screen:
 
 def _raw(file: BinaryIO, rate: int) -> Iterator[np.ndarray]:
     """int16 at 16 kHz of raw samples, as soon as they are there."""
+    held = file.read(12)
+    if held[:4] == b"RIFF" and held[8:] == b"WAVE":  # as arecord writes without `-t raw`
+        rate, held = _wav_rate(file), b""
     size = 2 * max(1, round(_CHUNK_S * rate))
     resampler = None if rate == SAMPLE_RATE else Resampler(rate)
-    held = b""
     read = getattr(file, "read1", file.read)
     while block := read(size):
         block = held + block
@@ -144,5 +165,23 @@ def _raw(file: BinaryIO, rate: int) -> Iterator[np.ndarray]:
         yield samples if resampler is None else resampler.push(samples)
     if resampler is not None:
         yield resampler.finish()
-    if held:
+    if len(held) % 2:
         raise InputError("standard input ended amid a sample: is it 16 bits, one channel?")
+
+
+def _wav_rate(file: BinaryIO) -> int:
+    """Reads a WAV header behind its first 12 bytes, up to the samples; returns the rate in Hz."""
+    rate = 0
+    while len(head := file.read(8)) == 8:
+        kind, size = head[:4], int.from_bytes(head[4:], "little")
+        if kind == b"data" and rate:
+            return rate
+        content = file.read(size + size % 2)
+        if kind == b"fmt " and len(content) >= 16:
+            _, channels, rate, _, _, bits = struct.unpack("<HHIIHH", content[:16])
+            if (channels, bits) != (1, 16):
+                raise InputError(
+                    f"standard input is a WAV of {channels} channels and {bits} bits: give 16 bits "
+                    "and one channel, or name the file."
+                )
+    raise InputError("standard input is a WAV with a damaged header: name the file instead.")

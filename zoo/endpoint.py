@@ -2,17 +2,21 @@
 
 By what the recogniser says, not by energy: a model that was trained in noise is the better judge of
 what is speech. At an end the stream is finished and another begun with all of its state anew, since
-models are trained on utterances: what they carry over minutes was never trained.
+models are trained on utterances: what they carry over minutes was never trained. A word may have
+begun by then that is not emitted yet, so the next stream hears the end of the pause again.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
-from ..data.audio import SAMPLE_RATE
+from ..data.audio import SAMPLE_RATE, as_samples
+from ..data.errors import InputError
 from .transcriber import Transcriber
 from .transcript import Transcript
+
+REHEARD_S = 0.5
+"""Seconds of a pause that the next utterance hears again, at most; never more than half of it."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,9 @@ class EndpointRules:
       silence: nothing said for so long from the start: the stream begins anew, without a result.
       longest: an utterance of this length ends at the next `short_pause`,
       hardest: and one of this length wherever it is.
+
+    Raises:
+      InputError: a time that is not above 0.
     """
 
     pause: float = 0.8
@@ -31,6 +38,11 @@ class EndpointRules:
     longest: float = 15.0
     short_pause: float = 0.25
     hardest: float = 30.0
+
+    def __post_init__(self):
+        for name, seconds in asdict(self).items():
+            if not seconds > 0:
+                raise InputError(f"{name} is {seconds:g} s: give a time above 0.")
 
     def ended(self, seconds: float, spoke_at: float | None) -> bool:
         """Whether an utterance of `seconds` is over that last spoke at `spoke_at` (None: never)."""
@@ -46,7 +58,10 @@ class EndpointRules:
 
 @dataclass(frozen=True)
 class Segment:
-    """An utterance of a stream; its words' times count from the stream's start."""
+    """An utterance of a stream; its words' times count from the stream's start.
+
+    `start` to `end` is the audio it was heard in: the next may begin before `end`, in the pause.
+    """
 
     start: float
     end: float
@@ -54,7 +69,7 @@ class Segment:
 
 
 class Listener:
-    """A stream without an end, cut into utterances.
+    """A stream without an end, cut into utterances: the same however its audio is cut.
 
     Attributes:
       rules: None: the whole is one utterance.
@@ -63,14 +78,17 @@ class Listener:
     def __init__(self, model: Transcriber, rules: EndpointRules | None = None):
         self.rules = rules
         self._model = model
+        self._step = model.recognizer.samples_per_step
         self._start = 0
-        self._received = 0
+        self._heard = 0
+        self._audio = np.zeros(0, np.int16)  # the last that was heard, and what waits from `_next`
+        self._next = 0
         self._stream = model.stream()
 
     @property
     def seconds(self) -> float:
         """Audio received."""
-        return self._received / SAMPLE_RATE
+        return (self._heard + len(self._audio) - self._next) / SAMPLE_RATE
 
     @property
     def text(self) -> str:
@@ -78,28 +96,45 @@ class Listener:
         return self._stream.text
 
     def feed(self, samples: np.ndarray) -> list[Segment]:
-        """Takes the next samples; returns the utterances that are over with them."""
+        """Takes the next samples; returns the utterances that are over with them.
+
+        Raises InputError as `as_samples`, before anything is taken.
+        """
+        self._audio = np.concatenate([self._audio, as_samples(samples)])
         segments: list[Segment] = []
-        grain = max(1, round(0.1 * SAMPLE_RATE))
-        for at in range(0, len(samples), grain):
-            piece = samples[at : at + grain]
-            self._stream.push(piece)
-            self._received += len(piece)
-            spoke_at = self._stream.spoke_at
-            if self.rules is not None and self.rules.ended(self._stream.seconds, spoke_at):
-                segments += self._end()
+        # Step by step: the rules then see the same, however the audio comes.
+        while len(self._audio) - self._next >= self._step:
+            self._push(self._step)
+            seconds, spoke_at = self._stream.seconds, self._stream.spoke_at
+            if self.rules is not None and self.rules.ended(seconds, spoke_at):
+                segments += self._end(seconds - (spoke_at or 0.0))
+        kept = max(0, self._next - round(REHEARD_S * SAMPLE_RATE))
+        self._audio, self._next = self._audio[kept:].copy(), self._next - kept
         return segments
 
     def finish(self) -> list[Segment]:
         """The last utterance, if it said anything."""
-        return list(self._end())
+        self._push(len(self._audio) - self._next)
+        return self._end()
 
-    def _end(self) -> Iterator[Segment]:
-        stream, start = self._stream, self._start / SAMPLE_RATE
-        self._stream, self._start = self._model.stream(), self._received
+    def _push(self, count: int) -> None:
+        self._stream.push(self._audio[self._next : self._next + count])
+        self._next += count
+        self._heard += count
+
+    def _end(self, pause: float = 0.0) -> list[Segment]:
+        """Ends the utterance, after so many seconds without a word."""
+        stream, start, end = self._stream, self._start / SAMPLE_RATE, self._heard / SAMPLE_RATE
+        # A pause as long as the tail has let the model finish: what would come now is the next
+        # utterance's, and that one hears it from its beginning.
+        heard_out = pause * SAMPLE_RATE >= self._model.recognizer.tail
+        again = round(min(pause / 2, REHEARD_S) * SAMPLE_RATE) if heard_out else 0
+        self._stream = self._model.stream()
+        self._heard -= again
+        self._next -= again
+        self._start = self._heard
         if not stream.seconds:
-            return
-        found = stream.finish()
-        if found.text:
-            words = tuple(replace(w, start=w.start + start, end=w.end + start) for w in found.words)
-            yield Segment(start, self.seconds, replace(found, words=words))
+            return []
+        found = stream.finish(tail=not heard_out)
+        words = tuple(replace(w, start=w.start + start, end=w.end + start) for w in found.words)
+        return [Segment(start, end, replace(found, words=words))] if found.text else []

@@ -68,12 +68,16 @@ class Stream:
         self._received += len(samples)
         self._run(samples, self._blocks)
 
-    def finish(self) -> Transcript:
-        """The result; the silence that lets the model finish its last word is added here."""
+    def finish(self, *, tail: bool = True) -> Transcript:
+        """The result; the silence that lets the model finish its last word is added here.
+
+        `tail=False`: it is not, as after a pause that was heard already.
+        """
         if self._finished:
             raise ValueError("this stream is finished: begin another one")
         if self._received:  # of no samples there is no last word
-            self._run(np.zeros(self._recognizer.tail, np.int16), STREAM_BLOCKS)
+            if tail:
+                self._run(np.zeros(self._recognizer.tail, np.int16), STREAM_BLOCKS)
             [rest] = self._recognizer.rest(self._state)[:1]
             self._words.push(rest)
         self._finished = True

@@ -5,7 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from parley.zoo.endpoint import EndpointRules, Listener
+from parley.data.errors import InputError
+from parley.zoo.endpoint import REHEARD_S, EndpointRules, Listener
 
 RULES = EndpointRules()
 
@@ -56,12 +57,49 @@ def test_utterances_are_those_of_streams_begun_where_they_begin(model, sound):
         begin, end = (round(16_000 * t) for t in (segment.start, segment.end))
         stream = model.stream()
         stream.feed(samples[begin:end])
-        assert stream.finish().text == segment.transcript.text
+        # After a pause nothing is added: what would come is the next utterance's.
+        alone = stream.finish(tail=segment is segments[-1])
+        assert alone.text == segment.transcript.text
         for word in segment.transcript.words:
             assert segment.start <= word.start <= word.end <= segment.end + 1e-6
     for one, other in pairwise(segments):
-        assert one.end <= other.start
+        assert one.end - REHEARD_S <= other.start < one.end
+        assert one.transcript.words[-1].end <= other.transcript.words[0].start + 1e-6
 
 
 def test_silence_gives_nothing(model):
     assert cut(Listener(model, EndpointRules(silence=0.5)), np.zeros(0, np.int16), 1) == []
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_segments_do_not_depend_on_how_the_audio_comes(model, sound, seed: int):
+    samples = np.concatenate([sound(1.0, 1), np.zeros(16_000, np.int16), sound(1.3, 2)])
+    rules = EndpointRules(pause=0.4, silence=1.0)
+    whole = cut(Listener(model, rules), samples, 1)
+    at = np.sort(np.random.default_rng(seed).integers(0, len(samples), 40))
+    listener, ragged = Listener(model, rules), []
+    for piece in np.split(samples, at):
+        ragged += listener.feed(piece)
+    ragged += listener.finish()
+    assert [(s.start, s.end, s.transcript.text) for s in ragged] == [
+        (s.start, s.end, s.transcript.text) for s in whole
+    ]
+
+
+def test_a_bad_feed_takes_nothing(model, sound):
+    samples = sound(1.2, 3)
+    listener = Listener(model, RULES)
+    listener.feed(samples[:9_000])
+    bad = np.zeros(8_000, np.float32)
+    bad[5_000] = np.nan
+    for piece in (bad, np.zeros((2, 8_000), np.int16)):
+        with pytest.raises(InputError):
+            listener.feed(piece)
+    [segment] = listener.feed(samples[9_000:]) + listener.finish()
+    assert segment.transcript.text == model.transcribe(samples).text
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan")])
+def test_a_pause_of_nothing_is_refused(seconds: float):
+    with pytest.raises(InputError, match="pause is"):
+        EndpointRules(pause=seconds)

@@ -95,3 +95,39 @@ def test_a_file_that_breaks_off_gives_what_came_before(
     captured = capsys.readouterr()
     assert captured.out
     assert "cut short" in captured.err
+
+
+@pytest.mark.parametrize("rate", [16_000, 32_000])
+def test_a_pipe_may_have_the_header_of_a_wav(
+    tiny_folder: Path, speech: np.ndarray, rate: int, monkeypatch, capsys
+):
+    file = io.BytesIO()
+    soundfile.write(file, np.repeat(speech, rate // 16_000), rate, "PCM_16", format="WAV")
+    raw = np.repeat(speech, rate // 16_000).astype("<i2").tobytes()
+    _, expected, _ = run(monkeypatch, capsys, tiny_folder, raw, "--rate", str(rate))
+    status, out, _ = run(monkeypatch, capsys, tiny_folder, file.getvalue())
+    assert status == 0
+    assert out == expected != ""
+
+
+def test_ctrl_c_amid_a_step_ends_with_what_was_said(
+    tiny_folder: Path, speech: np.ndarray, monkeypatch, capsys
+):
+    import signal
+
+    from parley.zoo.recognizer import Recognizer
+
+    step, calls = Recognizer.step, []
+
+    def interrupted(self, samples, state, **more):
+        calls.append(1)
+        if len(calls) == 25:
+            signal.raise_signal(signal.SIGINT)
+        return step(self, samples, state, **more)
+
+    monkeypatch.setattr(Recognizer, "step", interrupted)
+    content = speech.astype("<i2").tobytes()
+    status, out, err = run(monkeypatch, capsys, tiny_folder, content, "--whole")
+    assert status == 0
+    assert out
+    assert "interrupted" in err
