@@ -16,6 +16,8 @@ from parley.models.encoders.lstm import LSTMEncoderConfig
 from parley.models.transducer import BLANK, JointConfig, PredictionConfig, Transducer
 from parley.models.transducer import TransducerConfig as Config
 
+pytestmark = pytest.mark.slow
+
 VOCAB = 5
 CONFIG = Config(
     vocab_size=VOCAB,

@@ -33,6 +33,8 @@ from parley.zoo.transcriber import Transcriber
 from parley.zoo.transcript import Token, Transcript
 from parley.zoo.weights import save_weights
 
+pytestmark = pytest.mark.slow
+
 GUIDE = Path(__file__).parents[2] / "docs" / "export.md"
 
 

@@ -10,6 +10,8 @@ from parley.zoo.decoding import Decoding
 from parley.zoo.pool import SessionPool
 from parley.zoo.transcriber import Transcriber
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def audio(sound) -> list[np.ndarray]:

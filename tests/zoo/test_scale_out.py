@@ -13,6 +13,8 @@ import soundfile
 
 from parley.zoo import cli
 
+pytestmark = pytest.mark.slow
+
 
 def ids(path: Path) -> list[str]:
     return [json.loads(line)["id"] for line in path.read_text().splitlines()]
