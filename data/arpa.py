@@ -9,6 +9,8 @@ study of smoothing techniques for language modeling", section 4, interpolated mo
 
 import gzip
 import math
+import re
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,10 @@ from .files import replace_file
 
 _NEVER = -99.0 * math.log(10.0)
 """How ARPA files write a probability of zero."""
-_BEGIN, _END = "<s>", "</s>"
+_BEGIN, _END, _UNKNOWN = "<s>", "</s>", ("<unk>", "<UNK>")
+_MARK = "▁"  # U+2581, with which tokens that begin a word are written
+_COUNT = re.compile(r"ngram\s+(\d+)\s*=\s*(\d+)")
+_SECTION = re.compile(r"\\(\d+)-grams:")
 
 Order = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 """Of n-grams, sorted: row of the context in the order before, last token, log p, log back-off."""
@@ -49,24 +54,30 @@ def read_arpa(path: Path, pieces: Sequence[str]) -> TokenNGrams:
     """
     ids = {piece: i for i, piece in enumerate(pieces) if i}
     ids |= {_END: len(pieces), _BEGIN: len(pieces) + 1}
-    grams: list[dict[tuple[int, ...], tuple[float, float]]] = []
     try:
         with _open(path) as file:
-            _read(file, path, ids, grams)
+            grams, foreign, unknown = _read(file, path, ids)
     except FileNotFoundError:
         raise InputError(f"{path}: no such language model; check the path.") from None
-    except (EOFError, gzip.BadGzipFile, UnicodeDecodeError):
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError):
         raise InputError(f"{path} is cut short or damaged; copy it again.") from None
-    if not set(ids.values()) & {gram[0] for gram in grams[0]} - {len(pieces), len(pieces) + 1}:
+    known = {t: grams[0][(t,)][0] for t in range(1, len(pieces)) if (t,) in grams[0]}
+    # Words spelt like a token that goes on with a word (a, I) are none that begins one.
+    if len(foreign) > len(known) or not any(pieces[t].startswith(_MARK) for t in known):
+        named = f" ({', '.join(map(repr, foreign[:3]))})" if foreign else ""
         raise InputError(
-            f"{path} is over words, none of which is a token of this model: make one over its "
+            f"{path} is over words{named}, which are no tokens of this model: make one over its "
             "tokens with parley ngram."
         )
+    # What the language model never saw may be said all the same, as unlikely as its rarest token.
+    rare = unknown if unknown > _NEVER else min(known.values())
+    for token in range(1, len(pieces)):
+        grams[0].setdefault((token,), (rare, 0.0))
     return _ordered(grams, len(pieces) + 2)
 
 
 def write_arpa(path: Path, model: TokenNGrams, pieces: Sequence[str]) -> None:
-    """Writes the model, whole or not at all."""
+    """Writes the model, whole or not at all; gzipped where the name ends in .gz."""
     names = [*pieces, _END, _BEGIN]
     lines = ["\\data\\"]
     rows = [[(i,) for i in range(len(names))]]
@@ -82,7 +93,8 @@ def write_arpa(path: Path, model: TokenNGrams, pieces: Sequence[str]) -> None:
             if n < len(rows):
                 line += f"\t{order[3][i] / math.log(10.0):.6f}"
             lines.append(line)
-    replace_file(path, "\n".join([*lines, "", "\\end\\", ""]))
+    text = "\n".join([*lines, "", "\\end\\", ""])
+    replace_file(path, gzip.compress(text.encode(), mtime=0) if path.suffix == ".gz" else text)
 
 
 def estimate(sentences: Iterable[Sequence[int]], vocab_size: int, *, order: int = 3) -> TokenNGrams:
@@ -171,7 +183,7 @@ def _lower(
 def _discounts(counts: Iterable[int]) -> tuple[float, float, float, float]:
     """What counts of 0, 1, 2 and more give up, by counts of counts."""
     of = Counter(counts)
-    if not all(of[k] for k in (1, 2, 3)):
+    if not all(of[k] for k in (1, 2, 3, 4)):
         return 0.0, 0.5, 0.75, 0.9  # too little text to tell
     share = of[1] / (of[1] + 2 * of[2])
     found = [k - (k + 1) * share * of[k + 1] / of[k] for k in (1, 2, 3)]
@@ -214,17 +226,20 @@ def _backed_off(
 
 
 def _open(path: Path) -> TextIO:
-    if str(path).endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8")
-    return open(path, encoding="utf-8")
+    with open(path, "rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    return (
+        gzip.open(path, "rt", encoding="utf-8-sig") if zipped else open(path, encoding="utf-8-sig")
+    )
 
 
 def _read(
-    file: TextIO,
-    path: Path,
-    ids: dict[str, int],
-    grams: list[dict[tuple[int, ...], tuple[float, float]]],
-) -> None:
+    file: TextIO, path: Path, ids: dict[str, int]
+) -> tuple[list[dict[tuple[int, ...], tuple[float, float]]], list[str], float]:
+    """`(n-grams of each order, words that are no tokens, log p of the unknown word)`."""
+    grams: list[dict[tuple[int, ...], tuple[float, float]]] = []
+    foreign: list[str] = []
+    unknown = _NEVER
     lines = _numbered(file)
     promised: list[int] = []
     for _, line in lines:  # whatever stands before it is a comment
@@ -232,40 +247,59 @@ def _read(
             break
     else:
         raise InputError(f"{path} is no ARPA language model: it has no \\data\\ section.")
-    order, seen = 0, 0
+    seen = 0
     for number, line in lines:
-        if line == "\\end\\":
-            if seen != promised[order - 1] or order != len(promised):
-                break
-            return
-        if line.startswith("ngram ") and not order:
-            promised.append(int(line.partition("=")[2]))
-        elif line.endswith("-grams:") and line.startswith("\\"):
+        count, section = _COUNT.fullmatch(line), _SECTION.fullmatch(line)
+        order = len(grams)
+        if count and not order and int(count[1]) == len(promised) + 1:
+            promised.append(int(count[2]))
+        elif section or line == "\\end\\":
             if order and seen != promised[order - 1]:
                 raise InputError(
                     f"{path}, line {number}: {seen:,} {order}-grams where {promised[order - 1]:,} "
                     "are promised; it is cut short or damaged: copy it again."
                 )
-            order, seen = order + 1, 0
+            if not section:
+                if not order or any(promised[order:]):
+                    break
+                while not grams[-1] and len(grams) > 1:
+                    grams.pop()
+                return grams, foreign, unknown
+            if int(section[1]) != order + 1 or order == len(promised):
+                raise InputError(f"{path}, line {number}: {line} is not promised or out of turn.")
             grams.append({})
+            seen = 0
         else:
             seen += 1
-            fields = line.split()
-            words = fields[1 : order + 1]
-            try:
-                logp = float(fields[0]) * math.log(10.0)
-                backoff = float(fields[order + 1]) if len(fields) > order + 1 else 0.0
-                if len(words) != order or not order or math.isnan(logp + backoff):
-                    raise ValueError
-            except (ValueError, IndexError):
-                raise InputError(
-                    f"{path}, line {number} is no {order}-gram: {line[:60]!r}; the file is damaged."
-                ) from None
+            words, logp, backoff = _entry(line, order, f"{path}, line {number}")
             # N-grams of words that the model has no token for can never be said by it.
             if all(word in ids for word in words):
                 gram = tuple(ids[word] for word in words)
-                grams[-1][gram] = (max(logp, _NEVER), backoff * math.log(10.0))
+                if gram in grams[-1]:
+                    raise InputError(f"{path}, line {number}: {' '.join(words)!r} stands twice.")
+                grams[-1][gram] = (logp, backoff)
+            elif order == 1 and words[0] in _UNKNOWN:
+                unknown = logp
+            elif order == 1:
+                foreign.append(words[0])
     raise InputError(f"{path} is cut short: it does not end as promised; copy it again.")
+
+
+def _entry(line: str, order: int, where: str) -> tuple[list[str], float, float]:
+    """`(words, log p, log back-off)` of one line."""
+    fields = line.split()
+    words = fields[1 : order + 1]
+    try:
+        logp, backoff = float(fields[0]), float([*fields, "0"][order + 1])
+        # Probabilities of 1 may be rounded upwards; a weight may be above 1, but not infinite.
+        usable = logp < 1e-3 and backoff < math.inf
+        if len(words) != order or not order or len(fields) > order + 2 or not usable:
+            raise ValueError
+    except (ValueError, IndexError):
+        what = f"{order}-gram" if order else "count"
+        raise InputError(f"{where} is no {what}: {line[:60]!r}; the file is damaged.") from None
+    scale = math.log(10.0)
+    return words, max(min(logp, 0.0) * scale, _NEVER), max(backoff * scale, _NEVER)
 
 
 def _numbered(file: TextIO) -> Iterator[tuple[int, str]]:

@@ -11,7 +11,7 @@ Sources: back-off, Katz 1987, "Estimation of probabilities from sparse data"; ma
 Corasick 1975, "Efficient string matching".
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -252,11 +252,14 @@ def _suffixes(
 class Phrases:
     """Words and phrases that are expected: contextual biasing. Made by `Phrases.build`.
 
-    A state is the longest beginning of a phrase that the labels end in, letter by letter: a model
-    may cut a rare name into other pieces than its tokenizer would. Each letter is given its bonus
-    at once, since a beam would have lost the name by its end; when the match breaks off, what was
-    given behind the last complete phrase is taken back. A phrase is complete where its last word
-    ends (`light` is not in `lights`).
+    Phrases are matched letter by letter: a model may cut a rare name into other pieces than its
+    tokenizer would. Each letter is given its bonus at once, since a beam would have lost the name
+    by its end; when the match breaks off, what no complete phrase covers is taken back. A phrase is
+    complete where its last word ends (`light` is not in `lights`). So in the end a letter has been
+    paid once, by the heaviest of the complete phrases that cover it.
+
+    A state is the longest beginning of a phrase that the labels end in, and what each of its
+    letters has been paid for good.
     """
 
     weight: jax.Array | float
@@ -286,24 +289,17 @@ class Phrases:
             table.
         """
         trie = _Trie([_letters(phrase) for phrase in phrases], weights or [1.0] * len(phrases))
-        states = len(trie.children)
-        if states * len(pieces) > MOST_CELLS:
-            raise ValueError(
-                f"phrases of {states:,} letters in all are too many for {len(pieces)} tokens: "
-                f"at most {MOST_CELLS // len(pieces):,}"
-            )
-        following, gain, ending = trie.automaton(sorted(set("".join(pieces[1:]))))
-        # Rounded up, so that another list of about the same length compiles nothing anew.
-        room = -(-states // _STATES) * _STATES
-        after = np.zeros((room, len(pieces)), np.int32)
-        gained = np.zeros((room, len(pieces)), np.float32)
+        letters = sorted({SPACE, *"".join(pieces[1:])})
+        following, gain, ending = _automaton(trie, letters, MOST_CELLS // len(pieces))
+        states = len(ending)
+        after = np.zeros((states, len(pieces)), np.int32)
+        gained = np.zeros((states, len(pieces)), np.float32)
         for token, piece in enumerate(pieces):
             state = np.arange(states)
             for letter in piece if token != BLANK else "":
-                gained[:states, token] += gain[letter][state]
+                gained[:, token] += gain[letter][state]
                 state = following[letter][state]
-            after[:states, token] = state
-        ending = np.pad(ending, (0, room - states))
+            after[:, token] = state
         return cls(weight, jnp.asarray(after), jnp.asarray(gained), jnp.asarray(ending))
 
     def init(self, rows: int) -> jax.Array:
@@ -332,55 +328,100 @@ class _Trie:
 
     def __init__(self, phrases: Sequence[str], weights: Sequence[float]):
         self.children: list[dict[str, int]] = [{}]
-        self.given = [0.0]
-        """What a node's letters have been given in all."""
-        self.complete = [False]
+        self.depth = [0]
+        self.worth = [0.0]
+        """What a letter is given here: the best weight of the phrases that go through the node."""
+        self.complete = [0.0]
+        """The best weight of the phrases that end at the node; 0 where none does."""
         for phrase, weight in zip(phrases, weights, strict=True):
             if not phrase:
                 raise ValueError("a phrase is empty")
             if not 0.0 < weight < float("inf"):
                 raise ValueError(f"a phrase's weight must be positive, not {weight}")
             node = 0
-            for depth, letter in enumerate(phrase, start=1):
+            for letter in phrase:
                 if letter not in self.children[node]:
                     self.children[node][letter] = len(self.children)
                     self.children.append({})
-                    self.given.append(0.0)
-                    self.complete.append(False)
+                    self.depth.append(self.depth[node] + 1)
+                    self.worth.append(0.0)
+                    self.complete.append(0.0)
                 node = self.children[node][letter]
-                self.given[node] = max(self.given[node], depth * weight)
-            self.complete[node] = True
+                self.worth[node] = max(self.worth[node], weight)
+            self.complete[node] = max(self.complete[node], weight)
+        self.fail = [0] * len(self.children)
+        """The longest proper suffix of a node that is one too."""
+        # By depth: where a match falls back to is known before.
+        for node in sorted(range(len(self.depth)), key=self.depth.__getitem__):
+            for letter, child in self.children[node].items():
+                shorter = (self.children[x].get(letter) for x in self.suffixes(self.fail[node]))
+                back = next((x for x in shorter if x), self.children[0].get(letter, 0))
+                self.fail[child] = back if node else 0
 
-    def automaton(
-        self, letters: Sequence[str]
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-        """`(next state [S] of each letter, its gain [S], what the end adds [S])`.
+    def suffixes(self, node: int) -> Iterator[int]:
+        """The node and its suffixes that are nodes, the empty one left out."""
+        while node:
+            yield node
+            node = self.fail[node]
 
-        Source: Aho and Corasick 1975.
-        """
-        states = len(self.children)
-        given = np.asarray(self.given, np.float32)
-        following = {letter: np.zeros(states, np.int64) for letter in letters}
-        gain = {letter: np.zeros(states, np.float32) for letter in letters}
-        ending = np.zeros(states, np.float32)
-        fail = np.zeros(states, np.int64)
-        queue = [(0, 0.0)]  # a node, and what of it is kept whatever comes
-        for node, kept in queue:  # by depth: where a match falls back to is known before
-            for letter in letters:
-                child = self.children[node].get(letter)
-                word_ends = letter == SPACE
-                safe = self.given[node] if self.complete[node] and word_ends else kept
-                back = int(following[letter][fail[node]]) if node else 0
-                if child is not None:
-                    fail[child] = back
-                    following[letter][node] = child
-                    gain[letter][node] = given[child] - given[node]
-                    queue.append((child, safe))
-                else:
-                    following[letter][node] = back
-                    gain[letter][node] = given[back] - (given[node] - safe)
-            ending[node] = 0.0 if self.complete[node] else kept - given[node]
-        return following, gain, ending
+    def follow(self, node: int) -> dict[str, int]:
+        """Where letters lead, but for those that lead where they lead from the empty node."""
+        found: dict[str, int] = {}
+        for suffix in self.suffixes(node):
+            found = self.children[suffix] | found
+        return found
+
+    def paid(self, node: int, before: tuple[float, ...]) -> tuple[float, ...]:
+        """What a node's letters have been paid for good once the word ends there."""
+        after = list(before)
+        for suffix in self.suffixes(node):
+            if weight := self.complete[suffix]:
+                start = len(after) - self.depth[suffix]
+                after[start:] = [max(x, weight) for x in after[start:]]
+        return tuple(after)
+
+    def pending(self, node: int, paid: tuple[float, ...]) -> float:
+        """What its letters have been given beyond that."""
+        return sum(max(self.worth[node] - x, 0.0) for x in paid)
+
+
+def _automaton(
+    trie: _Trie, letters: Sequence[str], most: int
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+    """`(next state [S] of each letter, its gain [S], what the end adds [S])`.
+
+    A state is a node and what each of its letters has been paid: the same node is reached with
+    letters that a complete phrase before it covers and without.
+    """
+    states: list[tuple[int, tuple[float, ...]]] = [(0, ())]
+    numbers = {states[0]: 0}
+    arcs: dict[str, list[tuple[int, int, float]]] = {letter: [] for letter in letters}
+    kept: list[float] = []
+    pending: list[float] = []
+    for number, (node, paid) in enumerate(states):  # which grows
+        if len(states) > most:
+            raise ValueError(f"the phrases need more than {most:,} states")
+        whole = trie.paid(node, paid)
+        kept.append(sum(whole) - sum(paid))
+        pending.append(trie.pending(node, paid))
+        for letter, child in (trie.follow(node) if node else trie.children[0]).items():
+            before = whole if letter == SPACE else paid
+            state = (child, (*before, 0.0)[-trie.depth[child] :])
+            if numbers.setdefault(state, len(states)) == len(states):
+                states.append(state)
+            gain = trie.pending(*state) - pending[-1] + kept[-1] * (letter == SPACE)
+            if letter in arcs:  # else no token spells it
+                arcs[letter].append((number, numbers[state], gain))
+    following = {letter: np.zeros(len(states), np.int64) for letter in letters}
+    gains = {letter: -np.array(pending, np.float32) for letter in letters}
+    begun = trie.children[0].get(SPACE, 0)
+    following[SPACE][:] = numbers[(begun, (0.0,))] if begun else 0
+    gains[SPACE] += np.array(kept, np.float32) + trie.worth[begun]
+    for letter, found in arcs.items():
+        for state, after, gain in found:
+            following[letter][state] = after
+            gains[letter][state] = gain
+    return following, gains, np.array(kept, np.float32) - np.array(pending, np.float32)
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=["scorers"], meta_fields=[])

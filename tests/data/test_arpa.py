@@ -1,7 +1,7 @@
 """ARPA files and their estimation, against plain recursion in float64."""
 
-import gzip
 import math
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -91,13 +91,61 @@ def test_a_case_by_hand():
     assert math.exp(grams[(1,)][1]) == pytest.approx(0.5)
 
 
+def by_definition(sentences: list[list[int]], vocab_size: int, order: int):
+    """p(token | context), counted plainly (Chen and Goodman 1999, section 4)."""
+    end, begin = vocab_size, vocab_size + 1
+    lines = [(begin, *s, end) for s in sentences]
+    grams = [
+        Counter(line[i : i + n] for line in lines for i in range(len(line) - n + 1))
+        for n in range(1, order + 1)
+    ]
+
+    def count(gram: tuple[int, ...]) -> int:
+        if len(gram) == order or gram[0] == begin:
+            return 0 if gram == (begin,) else grams[len(gram) - 1][gram]
+        return sum(longer[1:] == gram for longer in grams[len(gram)])
+
+    counts = [{gram: count(gram) for gram in level} for level in grams]
+    discounts = []
+    for level in counts:
+        n1, n2, n3, n4 = (sum(c == k for c in level.values()) for k in (1, 2, 3, 4))
+        assert n4, "too little text for this test"
+        y = n1 / (n1 + 2 * n2)
+        discounts.append((0, 1 - 2 * y * n2 / n1, 2 - 3 * y * n3 / n2, 3 - 4 * y * n4 / n3))
+
+    def p(context: tuple[int, ...], token: int) -> float:
+        level, discount = counts[len(context)], discounts[len(context)]
+        lower = p(context[1:], token) if context else 1 / vocab_size
+        after = [c for gram, c in level.items() if gram[:-1] == context and c]
+        if not after:
+            return lower
+        own = level.get((*context, token), 0)
+        spared = sum(discount[min(c, 3)] for c in after)
+        return (own - discount[min(own, 3)] + spared * lower) / sum(after)
+
+    return p
+
+
+def test_estimates_are_what_the_definition_says():
+    rng, size = np.random.default_rng(2), 40
+    draw = 1 / np.arange(1, size) ** 1.2
+    text = [
+        (1 + rng.choice(size - 1, size=rng.integers(1, 7), p=draw / draw.sum())).tolist()
+        for _ in range(100)
+    ]
+    grams, p = as_dict(estimate(text, size, order=3)), by_definition(text, size, 3)
+    begin = size + 1
+    for context in [(), (1,), (begin,), (5,), (begin, 1), (1, 1), (2, 1), (39, 38)]:
+        for token in range(1, size + 1):
+            assert math.exp(log_p(grams, context, token)) == pytest.approx(p(context, token))
+
+
 @pytest.mark.parametrize("name", ["lm.arpa", "lm.arpa.gz"])
 def test_a_file_gives_back_what_was_written(model: TokenNGrams, tmp_path: Path, name: str):
-    path = tmp_path / "lm.arpa"
+    path = tmp_path / name
     write_arpa(path, model, PIECES)
-    if name.endswith("gz"):
-        (tmp_path / name).write_bytes(gzip.compress(path.read_bytes()))
-    again = read_arpa(tmp_path / name, PIECES)
+    again = read_arpa(path, PIECES)
+    assert name.endswith("gz") == (path.read_bytes()[:2] == b"\x1f\x8b")
     assert again.counts == model.counts
     for old, new in zip(model.orders, again.orders, strict=True):
         for a, b in zip(old, new, strict=True):
@@ -114,6 +162,29 @@ def test_usual_variants_are_read(tmp_path: Path):
     assert grams[(1,)] == pytest.approx((-0.4 * math.log(10), -0.2 * math.log(10)))
     assert grams[(BEGIN, 1)][0] == pytest.approx(-0.1 * math.log(10))
     assert len(grams) == V + 2 + 1  # the n-gram of a word that is no piece is left out
+    assert grams[(2,)] == (grams[(1,)][0], 0.0)  # never seen: as unlikely as the rarest
+
+
+def test_the_unknown_word_stands_for_tokens_never_seen(tmp_path: Path):
+    path = tmp_path / "lm.arpa"
+    path.write_text(
+        "\\data\\\nngram 1=4\nngram  2 = 1\nngram 3=0\n\n\\1-grams:\n-inf <s>\n-1 </s>\n-2 <unk>\n"
+        "-0.4 ▁a\n\n\\2-grams:\n-0.3 ▁a <unk>\n\n\\end\\\n",
+        encoding="utf-8-sig",
+    )
+    model = read_arpa(path, PIECES)
+    assert model.counts == [V + 2]
+    assert [as_dict(model)[(t,)][0] / math.log(10) for t in (2, 5)] == pytest.approx([-2, -2])
+
+
+def test_a_damaged_archive_is_one_sentence(model: TokenNGrams, tmp_path: Path):
+    path = tmp_path / "lm.arpa.gz"
+    write_arpa(path, model, PIECES)
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], whole[:40] + b"\xff\xff" + whole[42:]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="cut short or damaged"):
+            read_arpa(path, PIECES)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +195,15 @@ def test_usual_variants_are_read(tmp_path: Path):
         (lambda text: text.replace("ngram 2=", "ngram 2=9"), "promised"),
         (lambda text: text.replace("\\data\\", ""), "no ARPA"),
         (lambda text: text.replace("-0.", "x.", 1), "line .* is no .-gram"),
-        (lambda text: text.replace("▁", "_").replace("\tb\t", "\tB\t"), None),
+        (lambda text: text.replace("▁c", "▁C"), None),
+        (lambda text: text.replace("▁", "_").replace("\tb\t", "\tB\t"), "over words .'_a'"),
+        (lambda text: text.replace("ngram 2=", "ngram 2=x"), "line 3 is no count"),
+        (lambda text: text.replace("ngram 3=", "ngram 4="), "line 4 is no count"),
+        (lambda text: text.replace("\\2-grams", "\\3-grams"), "out of turn"),
+        (lambda text: "\\data\\\n\\end\\\n", "cut short"),
+        (lambda text: text.replace("\td\t", "\te\t"), "'e' stands twice"),
+        (lambda text: text.replace("\n-", "\n", 1), "line .* is no .-gram"),
+        (lambda text: text.replace("\td\t", "\td\tinf "), "line .* is no .-gram"),
         (lambda text: "", "no ARPA"),
     ],
 )
@@ -142,6 +221,9 @@ def test_damage_is_one_sentence(model: TokenNGrams, tmp_path: Path, damage, sent
 def test_words_that_are_no_tokens_are_named(tmp_path: Path):
     path = tmp_path / "lm.arpa"
     path.write_text("\\data\\\nngram 1=3\n\n\\1-grams:\n-1 </s>\n-99 <s>\n-1 house\n\n\\end\\\n")
+    with pytest.raises(InputError, match="parley ngram"):
+        read_arpa(path, PIECES)
+    path.write_text(path.read_text().replace("house", "e"))  # as the English word `a` is a letter
     with pytest.raises(InputError, match="parley ngram"):
         read_arpa(path, PIECES)
     with pytest.raises(InputError, match="no such language model"):

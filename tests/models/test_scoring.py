@@ -1,6 +1,7 @@
 """Scorers against plain recursion and against counting by hand."""
 
 import itertools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from parley.data.arpa import estimate
+from parley.models import scoring
 from parley.models.scoring import Chain, NGram, Phrases
 
 PIECES = ["<blank>", "▁", "▁a", "a", "b", "▁b", "ab", "c", "▁c", "▁ca", "bc"]
@@ -62,6 +64,42 @@ def test_every_token_gets_what_backing_off_gives(grams):
             context = (*context, token)[-3:]
             state = advance(state, jnp.array([token], jnp.int32))
         assert float(model.final(state)[0]) == pytest.approx(log_p(known, context, V), abs=2e-4)
+
+
+def test_a_pruned_model_may_lack_suffixes(grams):
+    """Half of the bigrams and trigrams that are no context are taken out; the 4-grams stay."""
+    orders = list(grams.orders)
+    for n in (1, 2):
+        context = np.isin(np.arange(len(orders[n][0])), orders[n + 1][0])
+        kept = context | (np.arange(len(context)) % 2 == 0)
+        parent, token, logp, backoff = (x[kept] for x in orders[n])
+        orders[n] = (parent, token, logp, backoff)
+        longer, *rest = orders[n + 1]
+        orders[n + 1] = ((np.cumsum(kept) - 1)[longer], rest[0], rest[1], rest[2])
+    known = table(SimpleNamespace(orders=orders))
+    lacking = [g for g in known if len(g) > 2 and g[1:] not in known]
+    assert len(lacking) > 20
+    model = NGram.build(orders, weight=1.0)
+    follow, score = jax.jit(model.follow), jax.jit(model.score)
+    for gram in lacking:
+        state, context = model.init(1), (V + 1,)
+        for token in (t for t in (*gram, 4, 2) if t <= V):
+            row = np.asarray(score(state, jnp.zeros((1, V))))[0, 1:]
+            np.testing.assert_allclose(
+                row, [log_p(known, context, t) for t in range(1, V)], atol=2e-4
+            )
+            if token == V:
+                break
+            state = follow(state, jnp.array([token], jnp.int32))[1]
+            context = (*context, token)[-3:]
+
+
+def test_a_model_of_unigrams_alone():
+    model = NGram.build(estimate([[1, 2], [2, 3, 2]], V, order=1).orders, weight=1.0)
+    gains, end = walk(model, [2, 3, 2])
+    assert gains[0] == gains[2] > gains[1]
+    found = model.sentences(jnp.array([[2, 3, 2]]), jnp.array([3]))
+    assert float(found[0]) == pytest.approx(sum(gains) + end, abs=1e-5)
 
 
 def test_weight_and_reward(grams):
@@ -120,6 +158,69 @@ def total(scorer, text: str) -> set[float]:
 def test_a_text_gets_the_letters_of_its_phrases(text: str, letters: int):
     phrases = Phrases.build(["ab", "c ca", "ab bc"], PIECES, weight=1.0)
     assert total(phrases, text) == {float(letters)}
+
+
+def by_hand(text: str, phrases: dict[str, float], *, ended: bool) -> float:
+    """Every occurrence of every phrase, and at the end of an unfinished text the longest match."""
+    paid = [0.0] * len(text)
+    for phrase, weight in phrases.items():
+        for i in range(len(text) - len(phrase) + 1):
+            end = i + len(phrase)
+            over = text[end] == "▁" if end < len(text) else ended
+            if text[i:end] == phrase and over:
+                paid[i:end] = [max(x, weight) for x in paid[i:end]]
+    if ended:
+        return sum(paid)
+    for i in range(len(text)):
+        if weights := [w for p, w in phrases.items() if p.startswith(text[i:])]:
+            return sum(paid[:i]) + sum(max(x, *weights, 0.0) for x in paid[i:])
+    return sum(paid)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_letters_are_paid_once_however_phrases_overlap(seed: int):
+    rng = np.random.default_rng(seed)
+
+    def draw(words: int) -> str:
+        return "".join("▁" + str(rng.choice(["a", "b", "ab", "c"])) for _ in range(words))
+
+    known = {draw(int(rng.integers(1, 5))): float(rng.choice([0.5, 1.0, 2.0])) for _ in range(6)}
+    spelt = [phrase.replace("▁", " ").strip() for phrase in known]
+    phrases = Phrases.build(spelt, PIECES, list(known.values()), weight=1.0)
+    after, gain, ending = (np.asarray(x) for x in (phrases.next, phrases.gain, phrases.ending))
+    by_length = sorted(range(1, V), key=lambda t: -len(PIECES[t]))
+    for _ in range(60):
+        text = draw(10)
+        state, given, at = 0, 0.0, 0
+        while at < len(text):
+            fits = [t for t in by_length if text.startswith(PIECES[t], at)]
+            token = int(rng.choice(fits))
+            given += gain[state, token]
+            state, at = after[state, token], at + len(PIECES[token])
+            assert given == pytest.approx(by_hand(text[:at], known, ended=False), abs=1e-4)
+            whole = by_hand(text[:at], known, ended=True)
+            assert given + ending[state] == pytest.approx(whole, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("phrases", "weights", "text", "letters"),
+    [
+        (["b", "a b c"], None, "a b b", 4),  # inside a longer phrase that broke off
+        (["b", "a b c"], None, "a b", 2),
+        (["a b", "b c"], None, "a b c", 6),  # the letter between is paid once
+        (["a b", "b", "b c"], None, "a b ab", 4),
+        (["a b", "a b c"], [1.0, 10.0], "a b", 4),  # a whole phrase gets its own weight
+    ],
+)
+def test_phrases_within_phrases(phrases: list[str], weights, text: str, letters: int):
+    assert total(Phrases.build(phrases, PIECES, weights), text) == {float(letters)}
+
+
+def test_phrases_too_many_for_the_table(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(scoring, "MOST_CELLS", 5 * V)
+    assert Phrases.build(["abc"], PIECES).ending.shape == (5,)
+    with pytest.raises(ValueError, match="more than 5 states"):
+        Phrases.build(["abca"], PIECES)
 
 
 def test_bonus_comes_at_once_and_goes_when_the_match_breaks():
