@@ -1,6 +1,5 @@
 """What `inference` measures: a batch in parts and whole, and streams. Nothing is printed here."""
 
-import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -16,14 +15,14 @@ from ..data.audio import SAMPLE_RATE
 from ..data.corpus import Corpus
 from ..data.tokenizer import Tokenizer
 from ..models.beam import beam_search
-from ..models.cost import LABELS_PER_SECOND, cost, gflop, model_cost, state_bytes
+from ..models.cost import cost, gflop, model_cost, state_bytes
 from ..models.decoding import greedy
 from ..models.encoders.lstm import LSTMEncoder
-from ..models.frontend import append_tail, log_mel
+from ..models.frontend import append_tail
 from ..models.layers import lstm_scan
-from ..models.transducer import BLANK, Transducer, TransducerConfig
+from ..models.transducer import Transducer, TransducerConfig
 from ..train.recipe import Recipe
-from ..train.step import build_model, split_model
+from ..train.step import split_model
 from ..zoo.decoding import Decoding
 from ..zoo.package import ModelPackage, read_model
 from ..zoo.packing import BUCKET_SECONDS
@@ -31,6 +30,7 @@ from ..zoo.recognizer import Recognizer
 from ..zoo.registry import folder_of
 from ..zoo.transcriber import Transcriber
 from ..zoo.transcript import Assembler
+from ._inference_timetable import TimetableTransducer
 
 PARTS = ("padding", "copy", "front end", "encoder", "greedy", "text")
 """What the greedy program does, in its order; `beam 4` takes the place of `greedy`."""
@@ -106,6 +106,7 @@ class _AnyTokens:
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
+        self.pieces = tokenizer.pieces
 
     def _own(self, token: int) -> int:
         return 1 + (token - 1) % (self._tokenizer.vocab_size - 1)
@@ -117,42 +118,12 @@ class _AnyTokens:
         return self._tokenizer.starts_word(self._own(token))
 
 
-def random_package(recipe: Recipe, audio: Sequence[np.ndarray]) -> ModelPackage:
-    """The preset with random weights that says about `LABELS_PER_SECOND` tokens of this audio."""
+def random_package(recipe: Recipe) -> ModelPackage:
+    """The preset with random weights, speaking by the timetable."""
     of_tiny = read_model(folder_of("rnnt-tiny"))
-    model = build_model(dataclasses.replace(recipe, precision="float32"))
-    speak_at_rate(model, audio)
+    model = TimetableTransducer(recipe.model, rngs=nnx.Rngs(recipe.seed))
     tokenizer = cast(Tokenizer, _AnyTokens(of_tiny.tokenizer))
     return ModelPackage(of_tiny.folder, recipe, *split_model(model), tokenizer)
-
-
-def speak_at_rate(model: Transducer, audio: Sequence[np.ndarray]) -> None:
-    """Sets the statistics of the features, and blank's bias by halving an interval."""
-    config = model.config.frontend
-    features = log_mel(jnp.asarray(np.concatenate(audio)[None]), config)[0]
-    model.frontend.mean[...], model.frontend.std[...] = features.mean(axis=0), features.std(axis=0)
-    graphdef, variables = nnx.split(model)
-
-    @jax.jit
-    def encode(variables: Any, samples: jax.Array, lengths: jax.Array) -> Any:
-        model = nnx.merge(graphdef, variables)
-        return model.encode(*model.features(*append_tail(samples, lengths, config)))
-
-    @jax.jit
-    def tokens(variables: Any, encoded: jax.Array, lengths: jax.Array, bias: float) -> jax.Array:
-        model = nnx.merge(graphdef, variables)
-        output = model.joiner.output
-        output.bias[...] = output.bias[...].at[BLANK].set(bias)
-        return greedy(model, encoded, lengths)[0].counts.sum()
-
-    encoded = encode(variables, *padded(audio))
-    low, high = -20.0, 20.0
-    for _ in range(14):
-        middle = (low + high) / 2
-        many = tokens(variables, *encoded, middle) > LABELS_PER_SECOND * seconds_of(audio)
-        low, high = (middle, high) if many else (low, middle)
-    bias = cast(nnx.Param, model.joiner.output.bias)
-    bias[...] = bias[...].at[BLANK].set(high)
 
 
 # --- A batch ------------------------------------------------------------------------------------
@@ -325,10 +296,11 @@ def least_seconds(
 def _stream(
     recognizer: Recognizer, audio: Sequence[np.ndarray], sessions: int, runs: int
 ) -> Timing:
-    size = recognizer.samples_per_step
-    samples = padded(audio)[0]
-    rows = samples[np.random.default_rng(0).integers(0, len(samples), sessions)]
-    chunks = np.split(rows[:, : (_WARM_STEPS + _STEPS) * size], _WARM_STEPS + _STEPS, axis=1)
+    # All the speech in a ring, of which each session hears another piece.
+    ring = np.concatenate(audio)
+    begins = np.random.default_rng(0).integers(0, len(ring), (sessions, 1))
+    ahead = np.arange((_WARM_STEPS + _STEPS) * recognizer.samples_per_step)[None]
+    chunks = np.split(ring[(begins + ahead) % len(ring)], _WARM_STEPS + _STEPS, axis=1)
     means = []
     for run in range(runs + 1):
         state = recognizer.start_streams(sessions)

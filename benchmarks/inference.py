@@ -9,9 +9,9 @@ A batch is sentences of `assistant` of about one length, padded as `parley trans
 Its parts are programs of their own; the whole is the one that `parley transcribe` runs. Streams
 advance by one encoder step, all sessions in one program, host included, over a piece of speech.
 
-Presets without weights get random ones: the features' statistics are the batch's, and blank's bias
-is set such that about four tokens come in a second. Their emissions come in another rhythm than
-speech, so trust the search's share for trained models only.
+A model whose card has no result on this data gets random weights and speaks by a timetable: four
+tokens a second, evenly, whatever it hears. All else is computed as in the model. Its labels are
+about equally likely, so its beam is always full, which is the most that a beam can cost.
 
 The peaks that shares are of, products of float32 matrices and reading of memory, are measured in
 the same run. On a shared machine trust the ratios.
@@ -22,14 +22,14 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from ..configs import presets
 from ..data.corpus import open_corpus
 from ..data.errors import InputError
-from ..models.cost import gflop
+from ..models.cost import LABELS_PER_SECOND, gflop
 from ..zoo.console import remark, stdout, table
 from ..zoo.package import ModelPackage, read_model
 from ..zoo.registry import Entry, find
@@ -86,9 +86,10 @@ def show(records: Sequence[Record], about: Record) -> None:
     console = stdout()
     console.print(
         f"{about['date']}, {about['device']}, jax {about['jax']}, float32\n{about['command']}\n"
-        f"At its best the device reaches {about['gflop_per_s']:,.0f} GFLOP/s in a product and reads "
+        f"At its best the device does {about['gflop_per_s']:,.0f} GFLOP/s in a product and reads "
         f"{about['gb_per_s']:,.1f} GB/s.\nBest of {about['runs']} runs; in brackets their median. "
-        f"Recordings: {about['data']}.\n"
+        f"Recordings: {about['data']}.\nRandom weights speak by a timetable, "
+        f"{LABELS_PER_SECOND:g} tokens a second (--help says more).\n"
     )
     columns = (*PARTS[:5], "beam 4", PARTS[5])
     rows = table("parts, ms", "weights", "rows", *columns, right=("rows", *columns))
@@ -98,7 +99,7 @@ def show(records: Sequence[Record], about: Record) -> None:
     console.print(rows)
     console.print()
     numbers = ("audio", "tokens/s", "greedy, ms", "beam 4, ms", "RTFx", "beam RTFx", "search")
-    numbers += ("beam/greedy", "encoder GFLOP/s", "of peak", "/bare")
+    numbers += ("beam/greedy", "GFLOP/s", "of peak", "/bare")
     rows = table("whole program", *numbers, right=numbers)
     for r in records:
         rows.add_row(
@@ -118,7 +119,8 @@ def show(records: Sequence[Record], about: Record) -> None:
     console.print(rows)
     console.print(
         "RTFx: times real time. search: greedy search's share of front end, encoder and search.\n"
-        "beam/greedy: the search alone. /bare: the encoder over its products and scans alone.\n"
+        "beam/greedy: the search alone. GFLOP/s, of the best, and /bare, over its products "
+        "and scans alone: the encoder.\n"
     )
     numbers = ("sessions", "a step, ms", "RTFx", "over one by one", "of its bound")
     rows = table("streams", *numbers, "bound by", right=numbers)
@@ -153,10 +155,12 @@ def _ms(milliseconds: Record) -> str:
     return f"{best:.{digits}f} ({median:.{digits}f})"
 
 
-def _package(entry: Entry, audio: Any) -> ModelPackage:
-    if entry.folder is not None:
-        return read_model(entry.folder)
-    return random_package(presets()[entry.name], audio)
+def _package(entry: Entry, data: str) -> tuple[ModelPackage, str]:
+    """The model, and what its weights are."""
+    source = data.partition("?")[0]
+    if entry.folder is not None and any(r.data.partition("?")[0] == source for r in entry.results):
+        return read_model(entry.folder), "trained"
+    return random_package(presets()[entry.name]), "random"
 
 
 def main() -> None:
@@ -174,7 +178,7 @@ def main() -> None:
     given = parser.parse_args()
     runs = 2 if given.quick else 7
     sessions = given.sessions or ([1, 2] if given.quick else [1, 16, 256])
-    if min(*sessions, given.rows or 1) < 1:
+    if min([*sessions, 1 if given.rows is None else given.rows]) < 1:
         parser.error("--rows and --sessions must be above 0")
     try:
         names = given.models or (DEFAULT[:1] if given.quick else DEFAULT)
@@ -200,14 +204,14 @@ def main() -> None:
         small = entry.facts.parameters < _LARGE
         audio = neighbours(corpus, given.rows or (32 if small and not given.quick else 8))
         remark(f"{entry.name}: a batch")
-        package = _package(entry, audio)
+        package, weights = _package(entry, given.data)
         batch = measure_batch(package, audio, runs, reached)
         remark(f"{entry.name}: streams")
         streams = measure_streams(package, audio, sessions, runs if small else 3, reached)
         records.append(
             {
                 "model": entry.name,
-                "weights": "trained" if entry.trained else "random",
+                "weights": weights,
                 "parameters": entry.facts.parameters,
                 **batch,
                 "streams": streams,
