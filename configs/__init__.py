@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..train.recipe import Recipe
 
-FAMILIES = ("rnnt", "conv_rnnt", "conformer", "contextnet", "transformer")
+FAMILIES = ("rnnt", "conv_rnnt", "conformer", "contextnet", "transformer", "amortized")
 
 
 def presets() -> "dict[str, Recipe]":

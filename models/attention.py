@@ -31,6 +31,8 @@ from .layers import dropout
 
 # Blocks of fewer frames would be many small matmuls.
 _MIN_BLOCK = 16
+# Nats by which a score behind a closed gate may exceed those that count.
+_MOST_ABOVE = 5.0
 
 
 class AttentionState(NamedTuple):
@@ -44,6 +46,18 @@ class AttentionState(NamedTuple):
     keys: jax.Array
     values: jax.Array
     count: jax.Array
+
+
+class GatedState(NamedTuple):
+    """The last `left` frames of a stream, of which some are no keys.
+
+    Attributes:
+      past: keys and values; those of a frame that is no key are never looked at.
+      active: [B, left] bool, which of them are keys.
+    """
+
+    past: AttentionState
+    active: jax.Array
 
 
 class RelativeAttention(nnx.Module):
@@ -83,17 +97,57 @@ class RelativeAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, state: AttentionState) -> tuple[jax.Array, AttentionState]:
         """[B, T, D] -> `(y [B, T, D], state)`."""
-        frames = x.shape[1]
-        keys = jnp.concatenate([state.keys, self.key(x)], axis=1)
-        values = jnp.concatenate([state.values, self.value(x)], axis=1)
-        y = self._attend(self.query(x), keys, values, state.count)
-        count = jnp.minimum(state.count + frames, self.left)
-        return self.output(y), AttentionState(keys[:, frames:], values[:, frames:], count)
+        y, state = self.attend(self.query(x), self.key(x), self.value(x), state)
+        return self.output(y), state
+
+    def attend(
+        self, query: jax.Array, key: jax.Array, value: jax.Array, state: AttentionState
+    ) -> tuple[jax.Array, AttentionState]:
+        """What lies between the projections: three [B, T, D] -> `(y [B, T, D], state)`."""
+        keys = jnp.concatenate([state.keys, key], axis=1)
+        values = jnp.concatenate([state.values, value], axis=1)
+        y = self._attend(query, keys, values, state.count)
+        return y, self._after(keys, values, state.count, key.shape[1])
+
+    def attend_gated(
+        self,
+        query: jax.Array,
+        key: jax.Array,
+        value: jax.Array,
+        gates: jax.Array,
+        state: GatedState,
+    ) -> tuple[jax.Array, GatedState]:
+        """`attend` in which a frame is a key to the later ones as far as its gate [B, T] is open.
+
+        A key's gate multiplies its exponentiated score. A frame always sees itself, so that what
+        it would attend to is known even where its own gate is closed.
+        """
+        past, frames = state.past, key.shape[1]
+        keys = jnp.concatenate([past.keys, key], axis=1)
+        values = jnp.concatenate([past.values, value], axis=1)
+        gates = jnp.concatenate([state.active.astype(gates.dtype), gates], axis=1)
+        y = self._attend(query, keys, values, past.count, gates)
+        after = self._after(keys, values, past.count, frames)
+        return y, GatedState(after, gates[:, frames:] > 0)
+
+    def _after(
+        self, keys: jax.Array, values: jax.Array, count: jax.Array, frames: int
+    ) -> AttentionState:
+        count = jnp.minimum(count + frames, self.left)
+        return AttentionState(keys[:, frames:], values[:, frames:], count)
 
     def _attend(
-        self, query: jax.Array, keys: jax.Array, values: jax.Array, count: jax.Array
+        self,
+        query: jax.Array,
+        keys: jax.Array,
+        values: jax.Array,
+        count: jax.Array,
+        gates: jax.Array | None = None,
     ) -> jax.Array:
-        """Queries [B, T, D], keys and values [B, left + T, D], count [B] -> [B, T, D]."""
+        """Queries [B, T, D], keys and values [B, left + T, D], count [B] -> [B, T, D].
+
+        `gates` [B, left + T] of the keys.
+        """
         batch, frames, _ = query.shape
         block = max(1, min(frames, max(self.left, _MIN_BLOCK)))
         blocks = max(1, -(-frames // block))
@@ -104,14 +158,19 @@ class RelativeAttention(nnx.Module):
         v = self._split(_windows(jnp.pad(values, padding), self.left, block))
 
         wide = jnp.promote_types(self.dtype, jnp.float32)
-        content = jnp.matmul(
-            q + self._bias(self.content_bias), k.swapaxes(3, 4), preferred_element_type=wide
-        )
-        offsets = self._offset_scores(q + self._bias(self.position_bias), wide)
+        content_bias, position_bias = (b[None, :, None] for b in self.query_biases())
+        content = jnp.matmul(q + content_bias, k.swapaxes(3, 4), preferred_element_type=wide)
+        offsets = self._offset_scores(q + position_bias, wide)
         scores = (content + _skew(offsets)) * (self.width // self.heads) ** -0.5
         seen = _in_reach(blocks, block, self.left, count)[:, None]
         scores = jnp.where(seen, scores, jnp.finfo(wide).min)
-        weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
+        if gates is None:
+            weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
+        else:
+            gates = _windows(jnp.pad(gates[..., None], padding), self.left, block)[..., 0]
+            own = jnp.asarray(np.eye(block, self.left + block, self.left, dtype=bool))
+            gates = jnp.where(own[None, None, None], 1.0, gates[:, None, :, None, :])
+            weights = gated_softmax(scores, gates.astype(wide)).astype(self.dtype)
         y = jnp.matmul(weights, v)
         y = y.transpose(0, 2, 3, 1, 4).reshape(batch, blocks * block, self.width)
         return y[:, :frames]
@@ -120,8 +179,11 @@ class RelativeAttention(nnx.Module):
         """[B, blocks, n, D] -> [B, heads, blocks, n, D / heads]."""
         return x.reshape(*x.shape[:3], self.heads, -1).transpose(0, 3, 1, 2, 4)
 
-    def _bias(self, bias: nnx.Param) -> jax.Array:
-        return bias[...].astype(self.dtype).reshape(1, self.heads, 1, 1, -1)
+    def query_biases(self) -> tuple[jax.Array, jax.Array]:
+        """u and v of the formula: [heads, 1, D / heads]."""
+        biases = self.content_bias, self.position_bias
+        u, v = (b[...].astype(self.dtype).reshape(self.heads, 1, -1) for b in biases)
+        return u, v
 
     def _offset_scores(self, q: jax.Array, wide: DTypeLike) -> jax.Array:
         """q . W s_o: [B, heads, blocks, block, d] -> [B, heads, blocks, block, left + 1].
@@ -130,8 +192,7 @@ class RelativeAttention(nnx.Module):
         """
         batch, heads, blocks, block, d = q.shape
         table = jnp.asarray(sinusoids(self.left + 1, self.width)[::-1], self.dtype)
-        kernel = self.position[...].astype(self.dtype).reshape(self.width, heads, d)
-        kernel = kernel.transpose(1, 2, 0)[None]  # [1, heads, d, D]
+        kernel = self.position_kernel()
         q = q.reshape(batch, heads, blocks * block, d)
         # W s_o costs (left + 1) D^2 whatever the number of frames, so that for the few frames of a
         # chunk it is cheaper to multiply W into the queries.
@@ -144,6 +205,23 @@ class RelativeAttention(nnx.Module):
             positions = jnp.matmul(kernel, table.T[None, None])  # [1, heads, d, left + 1]
             scores = jnp.matmul(q, positions, preferred_element_type=wide)
         return scores.reshape(batch, heads, blocks, block, self.left + 1)
+
+    def position_kernel(self) -> jax.Array:
+        """W by heads: [1, heads, D / heads, D]."""
+        kernel = self.position[...].astype(self.dtype).reshape(self.width, self.heads, -1)
+        return kernel.transpose(1, 2, 0)[None]
+
+
+def gated_softmax(scores: jax.Array, gates: jax.Array) -> jax.Array:
+    """gates exp(scores), normalised over the last axis, in which one gate at least is open.
+
+    Scores behind a closed gate count for the gradient of the gate alone, and are cut off a little
+    above the largest that counts: whatever they are, they cannot overflow.
+    """
+    counted = jnp.where(gates > 0, scores, jnp.finfo(scores.dtype).min)
+    top = jax.lax.stop_gradient(counted.max(axis=-1, keepdims=True))
+    weights = gates * jnp.exp(jnp.minimum(scores - top, _MOST_ABOVE))
+    return weights / weights.sum(axis=-1, keepdims=True)
 
 
 @functools.lru_cache

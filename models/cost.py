@@ -29,6 +29,7 @@ from flax import nnx
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from .decoding import DecoderState, init_decoder
+from .encoders.amortized import AmortizedConfig
 from .transducer import StreamState, Transducer, TransducerConfig
 
 DEPTHWISE = "depthwise_taps"
@@ -66,6 +67,39 @@ class Cost:
     def total(self) -> int:
         """Multiply-adds per second of audio of the whole model."""
         return self.frontend + self.encoder + self.prediction + self.joint
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedCost:
+    """Multiply-adds per second of audio of an amortized encoder, as its stream computes them.
+
+    Attributes:
+      gated: of a block's attention and feed-forward part where their gates are open.
+      fixed: of what every frame pays for, arbitrators included.
+      arbitrator: of the arbitrators alone.
+      dense: of the same encoder without gates.
+      rest: of the other parts of the model.
+    """
+
+    gated: tuple[int, int]
+    fixed: int
+    arbitrator: int
+    dense: int
+    rest: int
+
+    def ratio(self, rates: Any) -> Any:
+        """What the encoder spends of the dense one's multiply-adds.
+
+        Args:
+          rates: array [..., blocks, 2], the share of frames for which each gate is open.
+        """
+        attention, feed_forward = rates[..., 0].sum(-1), rates[..., 1].sum(-1)
+        gated = attention * self.gated[0] + feed_forward * self.gated[1]
+        return (self.fixed + gated) / self.dense
+
+    def model_ratio(self, rates: Any) -> Any:
+        """What the whole model spends of the multiply-adds of the one with the dense encoder."""
+        return (self.rest + self.dense * self.ratio(rates)) / (self.rest + self.dense)
 
 
 def gflop(multiply_adds: float) -> float:
@@ -152,6 +186,32 @@ def by_part(config: TransducerConfig, *, depth: int = 1) -> dict[str, int]:
         )
     parts = _grouped(tally, depth)
     return {part: round(count / (frames * step_s)) for part, count in parts.items()}
+
+
+@functools.lru_cache
+def gated_cost(config: TransducerConfig) -> GatedCost:
+    """What the parts of an amortized encoder cost.
+
+    Raises:
+      ValueError: the encoder has no gates.
+    """
+    encoder = config.encoder
+    if not isinstance(encoder, AmortizedConfig):
+        raise ValueError(f"a {encoder.kind} encoder has no gates")
+    dense = by_part(dataclasses.replace(config, encoder=encoder.dense))
+    parts = by_part(config, depth=2)
+    # In their scopes lie what the gates of all blocks open, and keys that no gate closes.
+    every_key = sum(n for name, n in parts.items() if "every_key" in name.split("/"))
+    attention = sum(n for name, n in parts.items() if name.startswith("attention")) - every_key
+    feed_forward = sum(n for name, n in parts.items() if name.startswith("feed_forward"))
+    whole = model_cost(config)
+    return GatedCost(
+        gated=(attention // encoder.blocks, feed_forward // encoder.blocks),
+        fixed=sum(parts.values()) - attention - feed_forward,
+        arbitrator=sum(n for name, n in parts.items() if name.startswith("arbitrator")),
+        dense=sum(dense.values()),
+        rest=whole.total - whole.encoder,
+    )
 
 
 def state_bytes(config: TransducerConfig) -> int | None:

@@ -10,12 +10,17 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from .recipe import Recipe
 
 DIGITS = "digits/manifest.jsonl"
 """The recording list of the Free Spoken Digit Dataset, as experiments name it; where it really
 lies is said when the experiment is run, and enters no result."""
+
+
+FROM_ROW = "row:"
+"""`init_from="row:NAME"` starts a row from the model of another row."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,12 @@ class Row:
     def seed(self) -> int:
         return self.recipe.seed
 
+    @property
+    def begins_as(self) -> str:
+        """The row whose model it starts from, or none."""
+        start = self.recipe.init_from
+        return start.removeprefix(FROM_ROW) if start.startswith(FROM_ROW) else ""
+
 
 @dataclass(frozen=True)
 class Part:
@@ -56,8 +67,9 @@ class Part:
     text: str = ""
     """What the part asks."""
     baseline: str = ""
-    plot: bool = False
-    """Draw word error against cost, under the first condition."""
+    plot: Literal["", "model", "encoder"] = ""
+    """Draw word error against what the whole model or its encoder computes, under the first
+    condition."""
     first: bool = False
     """Run its rows before those of the parts that stand above it on the page."""
 
@@ -75,7 +87,8 @@ class Experiment:
     """Parts in the order in which a reader wants them.
 
     Raises:
-      ValueError: two rows or two conditions of one part share a name, or a baseline is no group.
+      ValueError: two rows or two conditions of one part share a name, a baseline is no group, or
+        a row starts from one that is not run before it.
     """
 
     name: str
@@ -90,6 +103,9 @@ class Experiment:
             if part.baseline and part.baseline not in {row.group for row in self.rows}:
                 raise ValueError(f"{self.name}: no group is called {part.baseline!r}")
         _unique(self.name, "rows", names)
+        for i, row in enumerate(self.rows):
+            if row.begins_as and row.begins_as not in names[:i]:
+                raise ValueError(f"{self.name}: {row.name} starts from {row.begins_as!r}")
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -101,6 +117,9 @@ class Experiment:
     def needs_digits(self) -> bool:
         """Whether some row or condition reads the recorded digits."""
         return any(DIGITS in spec for spec in self._specs())
+
+    def row(self, name: str) -> Row:
+        return next(row for row in self.rows if row.name == name)
 
     def conditions_of(self, row: Row) -> tuple[Condition, ...]:
         return next(part.conditions for part in self.parts if row in part.rows)

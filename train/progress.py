@@ -38,7 +38,7 @@ class RunLog:
         self.last_line = time.monotonic()
         self.began = time.monotonic()
         self.start = start
-        self.fields: dict[str, Any] = {"loss": "-", "wer": "-", "speed": "-"}
+        self.fields: dict[str, Any] = {"loss": "-", "wer": "-", "speed": "-", "compute": ""}
         metrics = run_dir / "metrics.jsonl"
         _forget_after(metrics, start)
         self.records = open(metrics, "a", buffering=1)  # noqa: SIM115
@@ -47,7 +47,10 @@ class RunLog:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  WER {task.fields[wer]}  {task.fields[speed]}"),
+            TextColumn(
+                "loss {task.fields[loss]}  WER {task.fields[wer]}"
+                "{task.fields[compute]}  {task.fields[speed]}"
+            ),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
@@ -81,6 +84,8 @@ class RunLog:
             self.fields["loss"] = f"{values['loss']:.3f}"
         if "dev/wer" in values:
             self.fields["wer"] = f"{100 * values['dev/wer']:.1f} %"
+        if "compute" in values:
+            self.fields["compute"] = f"  compute {values['compute']:.2f}"
         if "audio_seconds_per_second" in values:
             self.fields["speed"] = f"{values['audio_seconds_per_second']:,.0f} s/s"
         self.bar.update(self.task, completed=step, **self.fields)
@@ -91,7 +96,7 @@ class RunLog:
             left = (now - self.began) / max(1, step - self.start) * (self.steps - step)
             self.say(
                 f"step {step}/{self.steps}  loss {self.fields['loss']}  WER {self.fields['wer']}"
-                f"  {self.fields['speed']}  left {left / 60:.1f} min"
+                f"{self.fields['compute']}  {self.fields['speed']}  left {left / 60:.1f} min"
             )
 
     def say(self, text: str) -> None:

@@ -22,6 +22,26 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
+class ComputeConfig:
+    """Of an amortized encoder: what its computation costs the loss (`train.losses.compute`)."""
+
+    objective: Literal["off", "budget", "target", "linear"] = "off"
+    """budget and target aim at `ratio`, linear pays `price`; off: gates cost nothing."""
+    ratio: float = 0.4
+    """R*, the share of the dense encoder's multiply-adds to spend."""
+    price: float = 1.0
+    """lambda of linear and target, in nats of an utterance's loss."""
+    dense: float = 0.0
+    """Share of the steps, at the beginning, in which all gates are open."""
+    ramp: float = 0.4
+    """Share of the steps, after those, over which ratio and price come in."""
+    temperature: tuple[float, float] = (2.0, 0.5)
+    """Of the gates, at the beginning and after six tenths of the steps."""
+    hard: float = 0.1
+    """Share of the steps, at the end, in which gates are drawn without noise."""
+
+
+@dataclass(frozen=True)
 class LossConfig:
     fastemit: float = 0.005
     """FastEmit's lambda (Yu et al. 2020): the gradient of label arcs is scaled by 1 + lambda."""
@@ -35,6 +55,7 @@ class LossConfig:
     pruned_warmup: int = 2_000
     """Steps, at most a quarter of all, in which the weights of simple and pruned loss go from 1 and
     0.1 to `simple_weight` and 1: windows mean nothing before the simple joiner has learned."""
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
 
 
 @dataclass(frozen=True)

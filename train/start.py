@@ -1,5 +1,6 @@
 """The state that a run begins with: fresh or from other weights, born on its devices."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +20,8 @@ from .sharding import shardings
 from .step import TrainState, build_model, merge_model, split_model
 
 STATISTICS_UTTERANCES = 256
+ADDED_PARTS = ("arbitrator", "heads", "price", "ctc", "simple")
+"""Parts that a run may add to the weights that it starts from; they are born fresh."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,11 @@ def initial_state(
     places = shardings(shapes, mesh)
     if start is not None:
         _check(start, shapes)
-        state = jax.jit(state_of, out_shardings=places)(start.params, start.frozen)
+
+        def from_start(params: Any, frozen: Any) -> TrainState:
+            return state_of(*_over(fresh(), (params, frozen)))
+
+        state = jax.jit(from_start, out_shardings=places)(start.params, start.frozen)
         return graphdef, state, places
     state = jax.jit(lambda: state_of(*fresh()), out_shardings=places)()
     model = merge_model(graphdef, state.params, state.frozen)
@@ -77,17 +84,30 @@ def initial_state(
 
 
 def _check(start: Start, shapes: TrainState) -> None:
+    """Raises InputError where the weights are not those of the model, added parts aside."""
+
     def by_path(tree: Any) -> dict[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return {jax.tree_util.keystr(k): tuple(v.shape) for k, v in leaves}
 
-    have, need = by_path(start.params), by_path(shapes.params)
-    if have != need:
-        odd = sorted(k for k in have.keys() | need.keys() if have.get(k) != need.get(k))[0]
+    have = by_path((start.params, start.frozen))
+    need = by_path((shapes.params, shapes.frozen))
+    added = {k for k in need.keys() - have.keys() if any(f"['{p}']" in k for p in ADDED_PARTS)}
+    odd = sorted(k for k in have.keys() | need.keys() - added if have.get(k) != need.get(k))
+    if odd:
         raise InputError(
-            f"the weights of --init-from do not fit this recipe's model: {odd} is "
-            f"{have.get(odd, 'absent')} there and {need.get(odd, 'absent')} here."
+            f"the weights of --init-from do not fit this recipe's model: {odd[0]} is "
+            f"{have.get(odd[0], 'absent')} there and {need.get(odd[0], 'absent')} here."
         )
+
+
+def _over(fresh: Any, given: Any) -> Any:
+    """The tree `fresh` with the leaves that `given` has."""
+    if isinstance(fresh, tuple):
+        return tuple(_over(f, g) for f, g in zip(fresh, given, strict=True))
+    if not isinstance(fresh, Mapping):
+        return given
+    return {k: _over(v, given[k]) if k in given else v for k, v in fresh.items()}
 
 
 def feature_statistics(corpus: Corpus, config: FrontendConfig) -> tuple[np.ndarray, np.ndarray]:

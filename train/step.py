@@ -11,9 +11,11 @@ from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 
 from ..data.augment import spec_augment, warp_frequency
+from ..models.cost import gated_cost
+from ..models.encoders.amortized import AmortizedEncoder
 from ..models.frontend import append_tail
 from ..models.transducer import Transducer
-from .losses import pruned_transducer_loss, transducer_loss
+from .losses import compute, pruned_transducer_loss, transducer_loss
 from .optimizer import ema_update, learning_rate
 from .recipe import Recipe
 
@@ -76,7 +78,13 @@ def losses(
         high_hz=frontend.high_hz,
     )
     x = spec_augment(mask_key, x, lengths, recipe.augment, bins=frontend.bins)
-    encoded, lengths = model.encode(x, lengths, key=encoder_key)
+    encoder, now = model.encoder, None
+    if isinstance(encoder, AmortizedEncoder):
+        relaxed = compute.relaxation(recipe.loss.compute, step, recipe.steps)
+        encoded, lengths, gates = encoder.masked(x, lengths, key=encoder_key, relaxation=relaxed)
+        now = compute.spent(gates, lengths, gated_cost(recipe.model))
+    else:
+        encoded, lengths = model.encode(x, lengths, key=encoder_key)
     labels, label_lengths = batch["labels"], batch["label_lengths"]
     predicted = model.predict(labels, key=prediction_key)
     targets = labels, lengths, label_lengths
@@ -97,7 +105,23 @@ def losses(
         ctc = ctc_loss(model.ctc_logits(encoded), labels, lengths, label_lengths).mean()
         parts["ctc"] = ctc
         total = total + recipe.loss.ctc_weight * ctc
+    if isinstance(encoder, AmortizedEncoder) and now is not None:
+        added, price = compute.penalty(
+            recipe.loss.compute, now, encoder.price[...], step, recipe.steps
+        )
+        encoder.price[...] = price
+        total = total + added
+        parts |= {"compute": now.ratio, "price": price, **gate_metrics(now.rates)}
     return total, {"loss": total, **parts}
+
+
+def gate_metrics(rates: jax.Array) -> dict[str, jax.Array]:
+    """Rates [blocks, 2] by name, for the run's records."""
+    return {
+        f"gates/{part}_{block}": rates[block, i]
+        for block in range(rates.shape[0])
+        for i, part in enumerate(("attention", "feed_forward"))
+    }
 
 
 def pruned_losses(

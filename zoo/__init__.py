@@ -35,10 +35,10 @@ def load(name_or_path: str | Path, *, decoding: "Decoding | None" = None) -> "Tr
     if (folder / "export.json").is_file():
         from .exported import load_exported
 
-        if decoding is not None and decoding.beam > 1:
+        if decoding is not None and (decoding.beam > 1 or decoding.theta is not None):
             raise InputError(
-                f"{folder} holds the programs of greedy search only: for a beam, give the model "
-                "that it was exported from."
+                f"{folder} holds the programs of greedy search only: for a beam or another theta, "
+                "give the model that it was exported from."
             )
         return load_exported(folder)
 

@@ -28,6 +28,7 @@ COMMANDS = {
     "merge": Command("commands_merge", "merge_command", "results of many processes to one file"),
     "stream": Command("commands_stream", "stream_command", "speech to text while it arrives"),
     "evaluate": Command("commands_evaluate", "evaluate_command", "word error rate on a corpus"),
+    "inspect": Command("commands_inspect", "inspect_command", "pictures of what a model does"),
     "train": Command("commands_train", "train_command", "train a preset"),
     "ngram": Command("commands_ngram", "ngram_command", "a language model over a model's tokens"),
     "export": Command("commands_export", "export_command", "a model as StableHLO"),

@@ -1,4 +1,4 @@
-"""How text is searched for: greedily, or by a beam with what may help it.
+"""How a model is run: text is searched for greedily, or by a beam with what may help it.
 
 zoo.load("rnnt-tiny", decoding=Decoding(beam=4, phrases=("ceiling fan", "Aoife")))
 """
@@ -39,6 +39,8 @@ class Decoding:
       internal_lm: weight of the model's own expectation, which is taken off; HAT models only.
       phrases: words and phrases to expect, or the path of a file of them, one a line.
       phrase_weight: nats that each letter of a phrase is worth.
+      theta: probability above which the gates of an amortized encoder open; higher computes less.
+        By default as the model was trained.
     """
 
     beam: int = 1
@@ -50,6 +52,7 @@ class Decoding:
     internal_lm: float = 0.0
     phrases: Path | tuple[str, ...] = ()
     phrase_weight: float = 0.2
+    theta: float | None = None
 
     def __post_init__(self):
         if self.beam < 1 or not 1 <= self.nbest <= self.beam:

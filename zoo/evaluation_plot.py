@@ -54,7 +54,7 @@ def write_plot(evaluation: Evaluation, title: str, path: Path) -> None:
         error = f"{100 * evaluation.confidence.error:.1f} %"
         upper.set_title(f"{title}\n{kind} confidence, calibration error {error}", fontsize=9)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=160, metadata=_undated(path))
+        figure.savefig(path, dpi=160, metadata=undated(path))
 
 
 def _diagram(axes: "Axes", bins: list[Bin]) -> None:
@@ -104,6 +104,6 @@ def _percent(share: float) -> str:
     return f"{100 * share:.3g}"
 
 
-def _undated(path: Path) -> dict[str, None]:
+def undated(path: Path) -> dict[str, None]:
     """Metadata that leave the date out, so that the same words give the same bytes."""
     return {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower(), {})

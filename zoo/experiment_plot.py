@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..models.cost import gflop
 from ..train.experiment import Part
-from .experiment_results import Results
+from .experiment_results import Record, Results, encoder_cost
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,7 +31,7 @@ _LABEL_POINTS = 13.0
 class Point(NamedTuple):
     group: str
     cost: float
-    """GFLOP per second of audio."""
+    """GFLOP per second of audio, a mean over the seeds."""
     wer: float
     low: float
     high: float
@@ -46,10 +47,17 @@ def points(results: Results, part: Part) -> list[Point]:
         pool = pooled(results, rows, part.conditions[0].name)
         if pool is None:
             continue
-        record = next(r for row in rows if (r := results.done(row)) is not None)
-        cost = gflop(record["cost"]["total"])
+        records = [r for row in rows if (r := results.done(row)) is not None]
+        cost = gflop(mean(_cost(record, part) for record in records))
         found.append(Point(group, cost, pool.wer, *pool.interval, list(pool.rates.values())))
     return found
+
+
+def _cost(record: Record, part: Part) -> float:
+    encoder = encoder_cost(record, part.conditions[0].name)
+    if part.plot == "encoder":
+        return encoder
+    return record["cost"]["total"] - record["cost"]["encoder"] + encoder
 
 
 def write_plot(results: Results, part: Part, path: Path) -> bool:
@@ -73,7 +81,8 @@ def write_plot(results: Results, part: Part, path: Path) -> bool:
             axes.plot(point.cost, point.wer, mark, color=colour, markersize=8)
             dots = [point.cost] * len(point.seeds)
             axes.plot(dots, point.seeds, "_", color=colour, markersize=9, alpha=0.7)
-        axes.set_xlabel("GFLOP per second of audio")
+        of = "encoder: " if part.plot == "encoder" else ""
+        axes.set_xlabel(f"{of}GFLOP per second of audio")
         axes.set_ylabel(f"WER (%), {part.conditions[0].name}")
         axes.set_title("Mark: mean. Line: 95 % over speakers. Dashes: seeds.", fontsize=9)
         axes.set_ylim(bottom=0)

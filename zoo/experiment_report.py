@@ -14,7 +14,7 @@ from ..metrics.bootstrap import paired_speaker_bootstrap, speaker_bootstrap
 from ..models.cost import gflop
 from ..train.experiment import Condition, Part, Row
 from .cards import percent
-from .experiment_results import Record, Results
+from .experiment_results import Record, Results, encoder_cost
 from .markdown import block, markdown_table, replace_block
 
 _INTERVALS = """\
@@ -156,6 +156,8 @@ def _part(results: Results, part: Part) -> str:
         spec = f"`{condition.data}`, {condition.split}"
         sections.append(f"### {part.title}: {condition.name} ({spec})")
         sections.append(_rates(results, part, condition))
+    if thetas := _thetas(results, part):
+        sections += [f"### {part.title}: theta moved after training", thetas]
     sections.append(f"### {part.title}: models and training")
     sections.append(_models(results, part))
     return "\n\n".join(filter(None, sections))
@@ -170,6 +172,9 @@ def _rates(results: Results, part: Part, condition: Condition) -> str:
         baseline = pooled(results, groups[part.baseline], condition.name)
         head.append(f"against {part.baseline}")
         head += ["each seed"] if several else []
+    dense = _dense_cost(results, condition.name) if part.baseline else None
+    if dense:
+        head += ["in proportion", "encoder computes", "on speech"]
     table: list[list[str]] = []
     for group, rows in groups.items():
         pool = pooled(results, rows, condition.name)
@@ -178,13 +183,68 @@ def _rates(results: Results, part: Part, condition: Condition) -> str:
             line.append(" / ".join(_seed(results, row, condition) for row in rows))
         if part.baseline:
             found = difference(pool, baseline) if pool and baseline else None
-            if group == part.baseline or found is None:
+            found = None if group == part.baseline else found
+            if found is None:
                 line += ["", ""] if several else [""]
             else:
                 line.append(_points(found))
                 line += [" / ".join(f"{x:+.2f}" for x in found.seeds)] if several else []
+            if dense:
+                line += _spent(results, rows, condition.name, dense, found, baseline)
         table.append(line)
     return markdown_table(head, table)
+
+
+def _dense_cost(results: Results, condition: str) -> float | None:
+    """Multiply-adds of the dense encoder that amortized ones are held to; None without such."""
+    for row in results.rows("done"):
+        compute = results.records[row.name].get("compute", {"conditions": {}})
+        if condition in compute["conditions"]:
+            return compute["conditions"][condition]["dense"]
+    return None
+
+
+def _spent(
+    results: Results,
+    rows: Sequence[Row],
+    condition: str,
+    dense: float,
+    found: Difference | None,
+    baseline: Pooled | None,
+) -> list[str]:
+    """Errors in proportion to the baseline's, and what share of the dense encoder is computed."""
+    records = [r for row in rows if (r := results.done(row)) is not None]
+    if not records:
+        return ["", "", ""]
+    relative = ""
+    if found and baseline:
+        change, low, high = (100 * x / baseline.wer for x in found[:3])
+        relative = f"{change:+.1f} % ({low:+.1f} to {high:+.1f})"
+    spent = mean(encoder_cost(r, condition) for r in records) / dense
+    gated = [r["compute"]["conditions"][condition] for r in records if "compute" in r]
+    on_speech = f"{mean(g['speech_ratio'] for g in gated):.3f}" if gated else ""
+    return [relative, f"{spent:.3f}", on_speech]
+
+
+def _thetas(results: Results, part: Part) -> str:
+    """What another theta makes of a trained model; empty where no row has gates."""
+    table = []
+    for row in part.rows:
+        record = results.done(row)
+        if record is None or "thetas" not in record.get("compute", {}):
+            continue
+        name = part.conditions[0].name
+        trained = {
+            "theta": row.recipe.model.encoder.theta,  # pyright: ignore[reportAttributeAccessIssue]
+            "wer": record["evaluations"][name]["wer"],
+            "ratio": record["compute"]["conditions"][name]["ratio"],
+        }
+        found = sorted([trained, *record["compute"]["thetas"]], key=lambda at: at["theta"])
+        shown = [f"{a['wer']:.2f} % at {a['ratio']:.3f} ({a['theta']:g})" for a in found]
+        table.append([row.name, ", ".join(shown)])
+    if not table:
+        return ""
+    return markdown_table(["row", "WER at the encoder's share of computation (theta)"], table)
 
 
 def _interval(wer: float, low: float, high: float) -> str:

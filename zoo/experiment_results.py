@@ -60,6 +60,8 @@ class Results:
         record = self.records.get(row.name)
         if record is None or not _same_recipe(record, row.recipe):
             return "not run"
+        if row.begins_as and self.state(self.experiment.row(row.begins_as)) == "not run":
+            return "not run"  # it began as what is no longer there
         if record["status"] == "failed":
             return "failed"
         conditions = self.experiment.conditions_of(row)
@@ -83,6 +85,16 @@ class Results:
         step = median(r["train_seconds"] / r["steps"] for r in kin)
         after = mean(sum(e["seconds"] for e in r["evaluations"].values()) for r in kin)
         return step * row.recipe.steps + after
+
+
+def encoder_cost(record: Record, condition: str) -> float:
+    """Multiply-adds per second of audio that the encoder spent under a condition: of an amortized
+    one what its open gates let through, of others all."""
+    compute = record.get("compute")
+    if compute is None:
+        return record["cost"]["encoder"]
+    found = compute["conditions"][condition]
+    return found["ratio"] * found["dense"]
 
 
 def _same_recipe(record: Record, recipe: Recipe) -> bool:

@@ -22,19 +22,24 @@ from typing import Any
 
 import numpy as np
 
-from ..data.corpus import open_corpus
+from ..data.corpus import Corpus, open_corpus
 from ..data.errors import InputError
 from ..data.files import replace_file
+from ..models.encoders.amortized import AmortizedConfig
 from ..train.experiment import DIGITS, Condition, with_digits
 from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from .cards import CARD, Training, read_card
 from .console import audio_progress
 from .evaluation import Evaluation, evaluate
+from .package import ModelPackage, read_model
 from .transcriber import Transcriber
+from .usage import has_gates, measure_usage
 
 TASK, OUTCOME = "task.json", "outcome.json"
 _PARTS = ("total", "frontend", "encoder", "prediction", "joint")
 _STREAM_SECONDS = 20.0
+THETAS = (0.3, 0.7)
+"""Beside the one that an amortized model was trained with."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ class Task:
     """What a user types to have this row made."""
     digits: str = DIGITS
     """Where the recorded digits are listed."""
+    start: str = ""
+    """The folder of the model that a row of `init_from="row:..."` begins as."""
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -59,6 +66,7 @@ class Task:
             tuple(Condition(**condition) for condition in values["conditions"]),
             values["command"],
             values["digits"],
+            values["start"],
         )
 
 
@@ -72,6 +80,8 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
 
     model = load(folder / "model")
     evaluations = {c.name: _evaluate(model, c, task.digits) for c in task.conditions}
+    package = read_model(folder / "model")
+    amortized = {"compute": _compute(package, task)} if has_gates(package) else {}
     return {
         "status": "done",
         "seed": task.recipe.seed,
@@ -85,6 +95,7 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
         **_size(folder),
         "stream_speed": _stream_speed(model, task),
         "evaluations": evaluations,
+        **amortized,
         "recipe": recipe_to_dict(task.recipe),
     }
 
@@ -98,7 +109,8 @@ def trained(task: Task, folder: Path) -> Training:
 
         use_compilation_cache()
         recipe = with_digits(task.recipe, task.digits)
-        start = start_from(recipe.init_from) if recipe.init_from else None
+        source = task.start or recipe.init_from
+        start = start_from(source) if source else None
         checkpoints = folder / "checkpoints"
         done = max((int(p.name) for p in checkpoints.glob("*") if p.name.isdecimal()), default=0)
         result = train(recipe, folder, resume=checkpoints.exists(), start=start)
@@ -133,6 +145,37 @@ def _evaluate(model: Transcriber, condition: Condition, digits: str) -> dict[str
         "left_out": len(evaluation.quarantine),
         "seconds": round(evaluation.seconds, 1),
         "speakers": errors_of_speakers(evaluation),
+    }
+
+
+def _compute(package: ModelPackage, task: Task) -> dict[str, Any]:
+    """What the encoder spends under each condition; and, where gates are learned, what another
+    theta makes of errors and computation under the first."""
+    corpora = {
+        c.name: open_corpus(c.data.replace(DIGITS, task.digits), c.split) for c in task.conditions
+    }
+    found: dict[str, Any] = {
+        "conditions": {c: measure_usage(package, corpora[c]).as_dict() for c in corpora}
+    }
+    encoder = package.recipe.model.encoder
+    assert isinstance(encoder, AmortizedConfig)
+    if encoder.arbitrator.kind == "learned":
+        found["thetas"] = [
+            _at_theta(package.with_theta(theta), next(iter(corpora.values()))) for theta in THETAS
+        ]
+    return found
+
+
+def _at_theta(package: ModelPackage, corpus: Corpus) -> dict[str, float]:
+    from .recognizer import Recognizer
+
+    encoder = package.recipe.model.encoder
+    assert isinstance(encoder, AmortizedConfig)
+    model = Transcriber(package.recipe.name, package.folder, Recognizer(package))
+    return {
+        "theta": encoder.theta,
+        "wer": round(100 * evaluate(model, corpus).score.wer, 3),
+        "ratio": round(measure_usage(package, corpus).ratio, 4),
     }
 
 

@@ -24,6 +24,7 @@ from ..data.errors import InputError
 from ..data.files import replace_file
 from ..train.checkpoint import lock_run
 from ..train.experiment import DIGITS, Experiment, Row
+from .cards import CARD
 from .console import remark
 from .experiment_report import write_report
 from .experiment_results import Record, Results
@@ -90,7 +91,7 @@ def run_experiment(
                 remark(f"{len(waiting) - i} rows are left for another time: {spent:.0f} min passed")
                 break
             remark(_announcement(results, row, waiting[i:]))
-            record = _run_row(experiment, row, options, launch or launch_process)
+            record = _run_row(results, row, options, launch or launch_process)
             results.put(row, record)
             write_report(results)
             if record["status"] == "failed":
@@ -138,20 +139,41 @@ def _announcement(results: Results, row: Row, waiting: Sequence[Row]) -> str:
     return f"{text} (about {mine / 60:.0f} min; {len(waiting)} rows left, {left / 60:.0f} min)"
 
 
-def _run_row(experiment: Experiment, row: Row, options: Options, launch: Launch) -> Record:
+def _run_row(results: Results, row: Row, options: Options, launch: Launch) -> Record:
+    experiment, start = results.experiment, ""
+    if row.begins_as:
+        before = experiment.row(row.begins_as)
+        start_folder = _folder(experiment, before, options) / "model"
+        if not (start_folder / CARD).exists():
+            # Its numbers may be known from another machine: its weights are needed.
+            remark(f"{row.name} begins as {before.name}, which is trained first")
+            record = _run_row(results, before, options, launch)
+            results.put(before, record)
+            if record["status"] == "failed":
+                return failure(row.recipe, f"{before.name}, which it begins as, failed.")
+        start = str(start_folder)
     command = ["parley", "experiment", experiment.name, "--only", row.name]
     if experiment.needs_digits:
         command += ["--digits", DIGITS]
     conditions = experiment.conditions_of(row)
-    task = Task(row.recipe, conditions, shlex.join(command), options.digits)
-    # Another recipe, or the digits from elsewhere, is another run.
-    key = json.dumps([dataclasses.asdict(row.recipe), options.digits], sort_keys=True)
-    digest = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
-    folder = options.runs / experiment.name / f"{row.name}-{digest}"
+    task = Task(row.recipe, conditions, shlex.join(command), options.digits, start)
+    folder = _folder(experiment, row, options)
     # A process that outlived its runner may still be saving: that is no fault of the row.
     with lock_run(folder):
         pass
     return launch(task, folder)
+
+
+def _folder(experiment: Experiment, row: Row, options: Options) -> Path:
+    """Where a row is trained: another recipe, start, or place of the digits is another run."""
+    recipes = [dataclasses.asdict(row.recipe)]
+    while row.begins_as:
+        before = experiment.row(row.begins_as)
+        recipes.append(dataclasses.asdict(before.recipe))
+        row = dataclasses.replace(row, recipe=before.recipe)
+    key = json.dumps([*recipes, options.digits], sort_keys=True)
+    digest = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
+    return options.runs / experiment.name / f"{row.name}-{digest}"
 
 
 def launch_process(task: Task, folder: Path) -> Record:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from flax import nnx
 from ..data.errors import InputError
 from ..data.files import replacing_folder
 from ..data.tokenizer import Tokenizer
+from ..models.encoders.amortized import AmortizedConfig
 from ..models.transducer import Transducer
 from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from .cards import CARD, Card, write_card
@@ -35,6 +36,21 @@ class ModelPackage:
 
     def model(self) -> Transducer:
         return nnx.merge(self.graphdef, self.params, self.frozen)
+
+    def with_theta(self, theta: float) -> "ModelPackage":
+        """The model whose gates open above the probability `theta`.
+
+        Raises:
+          InputError: it has no gates, or theta does not lie between 0 and 1.
+        """
+        encoder = self.recipe.model.encoder
+        if not isinstance(encoder, AmortizedConfig):
+            raise InputError(f"{self.recipe.name} has no gates: leave --theta out.")
+        if not 0.0 < theta < 1.0:
+            raise InputError(f"--theta is a probability between 0 and 1, not {theta:g}.")
+        model = replace(self.recipe.model, encoder=replace(encoder, theta=theta))
+        recipe = replace(self.recipe, model=model)
+        return replace(self, recipe=recipe, graphdef=abstract_model(recipe)[0])
 
 
 def write_model(

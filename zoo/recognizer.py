@@ -51,6 +51,8 @@ class Recognizer:
 
     def __init__(self, package: ModelPackage, decoding: Decoding = GREEDY):
         use_compilation_cache()
+        if decoding.theta is not None:
+            package = package.with_theta(decoding.theta)
         self.tokenizer: Tokenizer = package.tokenizer
         self.calibrator = read_calibrator(package.folder)
         self.decoding = decoding

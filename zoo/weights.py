@@ -36,7 +36,7 @@ def save_weights(
                 array = array.astype(np.float16)
         if not np.isfinite(array).all():
             raise ValueError(f"weight {name} is not finite in {array.dtype}")
-        arrays[name] = np.ascontiguousarray(array)
+        arrays[name] = np.ascontiguousarray(array).reshape(array.shape)  # it makes [] a [1]
     replace_file(path, save(arrays, metadata={"format": "parley"}))
 
 

@@ -148,7 +148,7 @@ EXPERIMENTS = {
                     rows=paired(_BASE),
                     conditions=CONDITIONS,
                     baseline="rnnt",
-                    plot=True,
+                    plot="model",
                 ),
                 Part(
                     title="Ablations of ConvRNN-T",
@@ -189,7 +189,7 @@ EXPERIMENTS = {
                         ),
                     ),
                     baseline="rnnt",
-                    plot=True,
+                    plot="model",
                 ),
             ),
         ),

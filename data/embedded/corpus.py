@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,12 @@ class EmbeddedCorpus:
         self.name = self.folder.parent.name
         self._source = builder.as_data_source("all")
         self._utterances = self._read_index()
+        seed = self.name.rpartition("-seed")[2]
+        if seed not in ("", "0"):
+            # Draws count their speakers alike, and another seed's are other people.
+            self._utterances = [
+                replace(u, speaker=f"{u.speaker}-seed{seed}") for u in self._utterances
+            ]
 
     @classmethod
     def open(

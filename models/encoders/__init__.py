@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from .amortized import AmortizedConfig, AmortizedEncoder
 from .conformer import ConformerConfig, ConformerEncoder
 from .contextnet import ContextNetConfig, ContextNetEncoder
 from .conv_rnnt import ConvRNNTConfig, ConvRNNTEncoder
@@ -14,11 +15,21 @@ from .lstm import LSTMEncoder, LSTMEncoderConfig
 from .transformer import TransformerConfig, TransformerEncoder
 
 EncoderConfig = (
-    LSTMEncoderConfig | ConvRNNTConfig | ConformerConfig | ContextNetConfig | TransformerConfig
+    LSTMEncoderConfig
+    | ConvRNNTConfig
+    | ConformerConfig
+    | ContextNetConfig
+    | TransformerConfig
+    | AmortizedConfig
 )
 
 AnyEncoder = (
-    LSTMEncoder | ConvRNNTEncoder | ConformerEncoder | ContextNetEncoder | TransformerEncoder
+    LSTMEncoder
+    | ConvRNNTEncoder
+    | ConformerEncoder
+    | ContextNetEncoder
+    | TransformerEncoder
+    | AmortizedEncoder
 )
 
 _ENCODERS = {
@@ -27,6 +38,7 @@ _ENCODERS = {
     ConformerConfig: ConformerEncoder,
     ContextNetConfig: ContextNetEncoder,
     TransformerConfig: TransformerEncoder,
+    AmortizedConfig: AmortizedEncoder,
 }
 
 

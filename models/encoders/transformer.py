@@ -27,8 +27,8 @@ from .causal import CausalEncoder
 
 
 @dataclasses.dataclass(frozen=True)
-class TransformerConfig:
-    """Shape of a Transformer encoder.
+class TransformerShape:
+    """Shape of a Transformer encoder, dense or amortized.
 
     Attributes:
       width: of the blocks.
@@ -39,7 +39,6 @@ class TransformerConfig:
       expansion: hidden units of a feed-forward part, in widths.
       subsample: input frames for one output frame.
       dropout: share of each part's output that is dropped in training.
-      kind: tells recipes of different families apart.
     """
 
     width: int
@@ -50,15 +49,19 @@ class TransformerConfig:
     expansion: int = 4
     subsample: int = 1
     dropout: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class TransformerConfig(TransformerShape):
+    """A dense Transformer encoder; `kind` tells recipes of different families apart."""
+
     kind: Literal["transformer"] = "transformer"
 
 
 class TransformerBlock(nnx.Module):
     """Attention, then feed-forward, each added to its input."""
 
-    def __init__(
-        self, config: TransformerConfig, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32
-    ):
+    def __init__(self, config: TransformerShape, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
         width, rate = config.width, config.dropout
         self.attention = SelfAttention(
             width, config.heads, config.left, dropout=rate, rngs=rngs, dtype=dtype
@@ -93,7 +96,7 @@ class TransformerEncoder(CausalEncoder):
 
     def __init__(
         self,
-        config: TransformerConfig,
+        config: TransformerShape,
         input_size: int,
         *,
         rngs: nnx.Rngs,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,14 +25,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
 
 
-@pytest.fixture(scope="session")
-def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights, scaled so that the text depends on the sound and ties are far away."""
+def write_tiny(folder: Path, encoder: Any, name: str = "tiny", *, spread: float = 0.0) -> Path:
+    """Random weights, scaled so that the text depends on the sound and ties are far away.
+
+    `spread`: of the gates' logits about zero, where the encoder has gates.
+    """
     import jax
     from flax import nnx
 
     from parley.data.tokenizer import Tokenizer
-    from parley.models.encoders.lstm import LSTMEncoderConfig
     from parley.models.frontend import FrontendConfig
     from parley.models.transducer import PredictionConfig, Transducer, TransducerConfig
     from parley.train.recipe import Recipe
@@ -43,22 +45,53 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TransducerConfig(
         vocab_size=tokenizer.vocab_size,
         frontend=FrontendConfig(bins=16, stack=2),
-        encoder=LSTMEncoderConfig(width=16, layers=2, output=16, reduce_after=1),
+        encoder=encoder,
         prediction=PredictionConfig(embedding=8, width=16, layers=1, output=16),
     )
-    recipe = Recipe(name="tiny", model=config, description="Random weights.")
+    recipe = Recipe(name=name, model=config, description="Random weights.")
     _, params, frozen = nnx.split(Transducer(config, rngs=nnx.Rngs(3)), nnx.Param, ...)
     params = jax.tree.map(lambda x: 3.0 * x, nnx.to_pure_dict(params))
     bias = np.array(params["joiner"]["output"]["bias"])
     bias[0] = 3.0  # blank, else every frame would speak
     params["joiner"]["output"]["bias"] = bias
+    if spread:
+        output = params["encoder"]["arbitrator"]["output"]
+        output["bias"] = np.zeros_like(output["bias"])
+        output["kernel"] = spread * np.sign(output["kernel"])
     frozen = nnx.to_pure_dict(frozen)
     frozen["frontend"]["mean"] = np.full(16, 12.0, np.float32)
     frozen["frontend"]["std"] = np.full(16, 3.0, np.float32)
-    folder = tmp_path_factory.mktemp("models") / "tiny"
     card = new_card(facts_of(recipe, status="trained"))
     write_model(folder, recipe, params, frozen, tokenizer, card)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from parley.models.encoders.lstm import LSTMEncoderConfig
+
+    encoder = LSTMEncoderConfig(width=16, layers=2, output=16, reduce_after=1)
+    return write_tiny(tmp_path_factory.mktemp("models") / "tiny", encoder)
+
+
+@pytest.fixture(scope="session")
+def gated_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with an amortized encoder, whose gates open and close."""
+    from parley.models.encoders.amortized import AmortizedConfig
+    from parley.models.gates import ArbitratorConfig
+
+    encoder = AmortizedConfig(
+        width=16,
+        heads=2,
+        blocks=2,
+        output=16,
+        left=8,
+        expansion=2,
+        subsample=2,
+        arbitrator=ArbitratorConfig(projection=4, context=2, hidden=6),
+    )
+    folder = tmp_path_factory.mktemp("models") / "gated"
+    return write_tiny(folder, encoder, "gated", spread=0.3)
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ def grid(**changes: Any) -> Experiment:
         for group in ("plain", "better")
     )
     parts = (
-        Part("Systems", rows, (Condition("clean", "tones.jsonl"),), baseline="plain", plot=True),
+        Part("Systems", rows, (Condition("clean", "tones.jsonl"),), baseline="plain", plot="model"),
         Part(
             "Ablation",
             (Row("cut", "better, cut", recipe(name="cut")),),
@@ -316,6 +316,61 @@ def test_where_the_digits_lie_is_said_and_not_kept(options: Options, tmp_path: P
     kept = (options.results / "grid.json").read_text()
     assert f"parley experiment grid --only only --digits {DIGITS}" in kept
     assert "elsewhere" not in kept + page(options)
+
+
+def chained(**base: Any) -> Experiment:
+    """A row that goes on from another's model."""
+    first = Row("base", "base", recipe(name="plain", **base))
+    then = Row("then", "then", recipe(name="better", init_from="row:base"))
+    return grid(parts=(Part("Chain", (first, then), (Condition("clean", "tones.jsonl"),)),))
+
+
+def with_model(launch: Launch, starts: list[str]) -> Launch:
+    """Leaves a model behind, as a row does, and notes where rows begin."""
+
+    def run(task: Task, folder: Path) -> dict[str, Any]:
+        starts.append(task.start)
+        (folder / "model").mkdir(parents=True, exist_ok=True)
+        (folder / "model" / "README.md").touch()
+        return launch(task, folder)
+
+    return run
+
+
+def test_a_row_begins_as_the_model_of_another(options: Options):
+    (launch, asked), starts = launcher(), []
+    run_experiment(chained(), replace(options, only=("then",)), launch=with_model(launch, starts))
+    assert asked == ["base", "then"]
+    assert starts[0] == ""
+    assert Path(starts[1]).name == "model"
+    assert Path(starts[1]).parent.name.startswith("base-")
+    assert states(chained(), options) == {"base": "done", "then": "done"}
+
+
+def test_what_a_row_began_as_is_trained_again_where_it_is_not_there(options: Options):
+    (launch, asked), starts = launcher(), []
+    run_experiment(chained(), replace(options, only=("base",)), launch=launch)  # leaves no model
+    run_experiment(chained(), options, launch=with_model(launch, starts))
+    assert asked == ["base", "base", "then"]
+
+
+def test_a_row_is_not_done_when_what_it_began_as_has_changed(options: Options):
+    launch = with_model(launcher()[0], [])
+    run_experiment(chained(), options, launch=launch)
+    assert states(chained(steps=13), options) == {"base": "not run", "then": "not run"}
+
+
+def test_a_row_fails_with_what_it_begins_as(options: Options):
+    launch, asked = launcher(fail_at="base")
+    run_experiment(chained(), replace(options, only=("then",)), launch=launch)
+    assert asked == ["base"]
+    assert "base, which it begins as, failed" in page(options)
+
+
+def test_a_row_begins_as_one_that_stands_before_it():
+    first, then = chained().rows
+    with pytest.raises(ValueError, match="then starts from 'base'"):
+        grid(parts=(Part("Chain", (then, first), (Condition("clean", "tones.jsonl"),)),))
 
 
 def test_names_are_unique_and_a_baseline_is_a_group():

@@ -1,0 +1,169 @@
+"""How much of a Transformer-Transducer's computation can be left out, and at what cost in errors?
+
+    parley experiment amortized --only "*-s0"      # the main claim's first seed: an hour, two cores
+    parley experiment amortized
+
+A dense model of a seed is trained once, from `tt-tiny`, which knows words. Everything that is
+compared begins as that model and goes on for the same steps, on the same data, with the same
+learning rates: dense (the control), with arbitrators under a budget, and with gates that no
+arbitrator chose. Sentences of `assistant`, in which a fifth of the frames holds no speech; 31,000
+words of 140 test speakers, who are none of training's.
+Results: docs/results/amortized.md.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+from ...data.augment import AugmentConfig
+from ...data.loader import DataConfig
+from ...models.transducer import TransducerConfig
+from ...train.experiment import FROM_ROW, Condition, Experiment, Part, Row
+from ...train.recipe import ComputeConfig, LossConfig, OptimizerConfig
+from .. import rnnt
+from ..amortized import LEARNED, gated
+from .encoders import MODELS
+
+DENSE_STEPS, STEPS = 5_000, 1_000
+SEEDS = (0, 1, 2)
+RATIO = 0.4
+"""Of the main claim."""
+RATIOS = (0.7, 0.55, 0.3, 0.2)
+"""The other budgets of the curve."""
+
+_DENSE = MODELS["tt"]
+_BASE = replace(
+    rnnt.TINY_WORDS,
+    name="amortized",
+    description="",
+    # Words in random order teach it to listen; sentences are what it is tested on.
+    data=DataConfig(
+        train="assistant + words", dev="assistant", batch_seconds=80.0, max_padding=0.25
+    ),
+    augment=AugmentConfig(noise_probability=0.3, freq_masks=1),
+    optimizer=OptimizerConfig(peak_lr=2e-3, warmup_steps=200),
+    steps=DENSE_STEPS,
+    eval_every=1_000,
+    eval_utterances=420,
+    checkpoint_every=500,
+    checkpoints_kept=1,
+)
+_ON = OptimizerConfig(peak_lr=1e-3, warmup_steps=50)
+
+
+def _base(seed: int) -> Row:
+    """A dense model, from one that knows words: sentences alone would teach it to guess first."""
+    recipe = replace(_BASE, name="base", model=_DENSE, seed=seed, init_from="tt-tiny")
+    return Row(f"base-s{seed}", "base", recipe)
+
+
+def _on(group: str, seed: int, model: TransducerConfig, **compute: Any) -> Row:
+    """A row that goes on from its seed's dense model."""
+    recipe = replace(
+        _BASE,
+        name=group,
+        model=model,
+        seed=seed,
+        init_from=f"{FROM_ROW}base-s{seed}",
+        optimizer=_ON,
+        loss=LossConfig(compute=ComputeConfig(**compute)),
+        steps=STEPS,
+    )
+    return Row(f"{group}-s{seed}", group, recipe)
+
+
+def _budget(ratio: float, seed: int, group: str = "", **changes: Any) -> Row:
+    """Arbitrators under a budget; `changes` of the encoder."""
+    model = gated(_DENSE)
+    model = replace(model, encoder=replace(model.encoder, **changes))
+    return _on(group or f"amortized-{ratio:g}", seed, model, objective="budget", ratio=ratio)
+
+
+def _smaller(group: str, **changes: Any) -> Row:
+    """A smaller dense model, from the beginning, for as many steps as the others have in all."""
+    model = replace(_DENSE, encoder=replace(_DENSE.encoder, **changes))
+    return Row(group, group, replace(_BASE, name=group, model=model, steps=DENSE_STEPS + STEPS))
+
+
+def _window(left: int) -> Row:
+    """Attention to fewer frames: the weights are the dense model's."""
+    return _on(f"window-{left}", 0, replace(_DENSE, encoder=replace(_DENSE.encoder, left=left)))
+
+
+def _main() -> tuple[Row, ...]:
+    return tuple(
+        row
+        for seed in SEEDS
+        for row in (_base(seed), _on("dense", seed, _DENSE), _budget(RATIO, seed))
+    )
+
+
+def _budgets() -> tuple[Row, ...]:
+    return tuple(_budget(ratio, seed) for seed in SEEDS for ratio in RATIOS)
+
+
+def _variants() -> tuple[Row, ...]:
+    heads = replace(LEARNED, block_hidden=8)
+    dense_start = replace(
+        _budget(RATIO, 0).recipe,
+        name="scratch",
+        init_from="",
+        optimizer=_BASE.optimizer,
+        steps=DENSE_STEPS + STEPS,
+    )
+    return (
+        _budget(RATIO, 0, "all-keys", keys="all"),
+        _budget(RATIO, 0, "heads-on-blocks", arbitrator=heads),
+        _on("target", 0, gated(_DENSE), objective="target", ratio=RATIO, price=4.0),
+        _on("linear", 0, gated(_DENSE), objective="linear", price=2.0),
+        Row("scratch", "scratch", dense_start),
+    )
+
+
+_TEST = " + ".join(["assistant", *(f"assistant?seed={seed}" for seed in (1, 2, 3))])
+CONDITIONS = (Condition("sentences", _TEST),)
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment(
+            name="amortized",
+            title="Compute-amortized Transformer-Transducer",
+            question=(
+                "What share of a streaming Transformer-Transducer's encoder can arbitrators leave "
+                "out, frame by frame, and how many more errors does that make? Is what they choose "
+                "better than what chance, a rule or a smaller model leaves out at the same cost?"
+            ),
+            parts=(
+                Part(
+                    title="Budgets",
+                    text="`base` is where all begin; `dense` and the others go on from it for the "
+                    f"same steps. The main claim is `amortized-{RATIO:g}` against `dense`.",
+                    rows=(*_main(), *_budgets()),
+                    conditions=CONDITIONS,
+                    baseline="dense",
+                    plot="encoder",
+                ),
+                Part(
+                    title="Other ways to save",
+                    text="`narrow` and `shallow` are dense models of that cost, trained from the "
+                    "beginning for all the steps. `window` is attention to fewer frames.",
+                    rows=(
+                        _smaller("narrow", width=68),
+                        _smaller("shallow", width=96, blocks=3),
+                        *(_window(left) for left in (8, 2, 0)),
+                    ),
+                    conditions=CONDITIONS,
+                    baseline="dense",
+                ),
+                Part(
+                    title="Variants",
+                    text="Keys of all frames; arbitrators that see the blocks too; the other "
+                    "objectives; gates and weights from the beginning together.",
+                    rows=_variants(),
+                    conditions=CONDITIONS,
+                    baseline="amortized-0.4",
+                ),
+            ),
+        ),
+    )
+}

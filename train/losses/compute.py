@@ -1,0 +1,81 @@
+"""What an amortized encoder's computation costs the loss.
+
+Of a batch, with r the share of valid frames for which a component's gate is open, R is the share of
+the dense encoder's multiply-adds that is spent, arbitrators included (`models.cost.GatedCost`). To
+the recogniser's loss comes
+
+    linear    lambda R
+    target    lambda (|R - R*| + (R - R*)^2)
+    budget    p (R - R*) + c / 2 (R - R*)^2,     after each step  p <- p + eta (R - R*)
+
+`budget` is the augmented Lagrangian of "R = R*" with its multiplier, the price p, which rises until
+the budget is kept and falls, below zero too, when more could be spent. R* (and lambda) come in
+along a ramp.
+
+Source: Xie et al. 2022, arXiv 2207.02393, has the linear form; the other two, the ramp and the
+schedule of the gates are choices of this implementation.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from ...models.cost import GatedCost
+from ...models.gates import Relaxation
+from ..recipe import ComputeConfig
+
+STIFFNESS, RATE = 40.0, 0.5
+"""c and eta of the budget, in nats of an utterance's loss."""
+ANNEAL = 0.6
+"""Share of the steps over which the temperature falls."""
+LEAST_USE = 0.05
+"""Until then, gates of a component that fewer frames use are pushed open: closed for good, it
+could no longer learn."""
+
+
+class Spent(NamedTuple):
+    """Of a batch: R, and for each component the share of frames that use it [blocks, 2]."""
+
+    ratio: jax.Array
+    rates: jax.Array
+
+
+def relaxation(config: ComputeConfig, step: ArrayLike, steps: int) -> Relaxation:
+    """How gates are drawn in a step."""
+    done = jnp.asarray(step, jnp.float32) / steps
+    first, last = config.temperature
+    return Relaxation(
+        temperature=first + (last - first) * jnp.minimum(done / ANNEAL, 1.0),
+        noise=(done < 1.0 - config.hard).astype(jnp.float32),
+        open=done < config.dense,
+    )
+
+
+def spent(gates: jax.Array, lengths: jax.Array, cost: GatedCost) -> Spent:
+    """R of gates [B, T, blocks, 2] that are 0 on padding, with valid lengths [B]."""
+    frames = jnp.maximum(lengths.sum(), 1).astype(gates.dtype)
+    rates = gates.sum(axis=(0, 1)) / frames
+    return Spent(cost.ratio(rates), rates)
+
+
+def penalty(
+    config: ComputeConfig, now: Spent, price: jax.Array, step: ArrayLike, steps: int
+) -> tuple[jax.Array, jax.Array]:
+    """`(what is added to the loss, the price after the step)`; scalars, differentiable in `now`."""
+    done = jnp.asarray(step, jnp.float32) / steps
+    since = jnp.maximum(done - config.dense, 0.0)
+    ramp = jnp.minimum(since / max(config.ramp, 1e-6), 1.0)
+    unused = jax.nn.relu(LEAST_USE - now.rates).sum()
+    total = jnp.where(done < ANNEAL, unused, 0.0)
+    over = now.ratio - (1.0 + ramp * (config.ratio - 1.0))
+    if config.objective == "linear":
+        total += ramp * config.price * now.ratio
+    elif config.objective == "target":
+        total += config.price * (jnp.abs(over) + over**2)
+    elif config.objective == "budget":
+        total += price * over + 0.5 * STIFFNESS * over**2
+        moved = price + RATE * jax.lax.stop_gradient(over)
+        price = jnp.where(since > 0.0, moved, price)
+    return total, price
