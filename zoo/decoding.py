@@ -35,7 +35,7 @@ class Decoding:
       prune: hypotheses this many nats behind the best are dropped.
       lm: an ARPA file of the model's own tokens (`parley ngram` makes one).
       lm_weight: of its log-probabilities.
-      token_reward: nats for each token, against the shorter texts that a language model prefers.
+      token_reward: nats for each token, with a language model: it prefers shorter texts.
       internal_lm: weight of the model's own expectation, which is taken off; HAT models only.
       phrases: words and phrases to expect, or the path of a file of them, one a line.
       phrase_weight: nats that each letter of a phrase is worth.
@@ -47,8 +47,8 @@ class Decoding:
     nbest: int = 1
     prune: float = 4.0
     lm: Path | None = None
-    lm_weight: float = 0.3
-    token_reward: float = 0.0
+    lm_weight: float = 0.1
+    token_reward: float = 0.2
     internal_lm: float = 0.0
     phrases: Path | tuple[str, ...] = ()
     phrase_weight: float = 0.2
