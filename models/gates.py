@@ -5,8 +5,9 @@ straight through: 0 or 1 forward, and backward the sigmoid that it was drawn by,
 
     soft = sigmoid((logit + logistic noise) / temperature),     gate = soft > theta
 
-At inference there is no noise. Components then run on the frames whose gates are open and on no
-others (`on_active`).
+with the logit kept within bounds: where a gate is surely open or closed the sigmoid is flat, and
+what training then wants of it would not be felt. At inference there is no noise, and components run
+on the frames whose gates are open and on no others (`on_active`).
 
 Sources: Xie et al. 2022, "Compute Cost Amortized Transformer for Streaming ASR", arXiv 2207.02393
 (arbitrators on the acoustic input and on block outputs, a component that is off gives zeros); Jang
@@ -27,6 +28,11 @@ Carry = Any
 
 OPEN_BIAS = 2.2
 """Logit that arbitrators begin with: nine gates in ten are open."""
+GAIN = 4.0
+"""Of arbitrators' outputs: Adam moves a weight by about its rate a step whatever its gradient, and
+with 1 a gate that begins at 2.2 would need thousands of steps to close."""
+BOUND = 6.0
+"""Of logits in training: probabilities of 0.0025 and 0.9975."""
 CHUNK = 128
 """Rows of a component's products: enough for a matrix product, few enough that the last, partly
 empty chunk costs little."""
@@ -93,8 +99,8 @@ class Arbitrator(nnx.Module):
             config.hidden,
             components,
             dtype=dtype,
-            kernel_init=nnx.initializers.normal(0.1 / math.sqrt(config.hidden)),
-            bias_init=nnx.initializers.constant(OPEN_BIAS),
+            kernel_init=nnx.initializers.normal(0.05 / math.sqrt(config.hidden)),
+            bias_init=nnx.initializers.constant(OPEN_BIAS / GAIN),
             rngs=rngs,
         )
 
@@ -109,7 +115,7 @@ class Arbitrator(nnx.Module):
         seen = jnp.concatenate([state, jax.nn.relu(self.project(x))], axis=1)
         stacked = [seen[:, i : i + frames] for i in range(self.config.context)]
         hidden = jax.nn.relu(self.hidden(jnp.concatenate(stacked, axis=2)))
-        return self.output(hidden).astype(jnp.float32), seen[:, frames:]
+        return GAIN * self.output(hidden).astype(jnp.float32), seen[:, frames:]
 
 
 class BlockArbitrator(nnx.Module):
@@ -123,7 +129,7 @@ class BlockArbitrator(nnx.Module):
 
     @jax.named_scope("arbitrator")
     def __call__(self, x: jax.Array) -> jax.Array:
-        return self.output(jax.nn.relu(self.hidden(x))).astype(jnp.float32)
+        return GAIN * self.output(jax.nn.relu(self.hidden(x))).astype(jnp.float32)
 
 
 class ScheduledGates(nnx.Module):
@@ -194,12 +200,37 @@ def draw_gates(
       relaxation: None: temperature 1 and no noise.
     """
     temperature, noise, open_ = relaxation or Relaxation(1.0, 0.0, False)
+    logits = bounded(logits)
     if key is not None:
         logits = logits + noise * jax.random.logistic(key, logits.shape)
     soft = jax.nn.sigmoid((logits - math.log(theta / (1.0 - theta))) / temperature)
     # The brackets keep it 0 or 1 to the last bit.
     gates = (soft > 0.5).astype(soft.dtype) + (soft - jax.lax.stop_gradient(soft))
     return jnp.where(open_, jnp.ones_like(gates), gates)
+
+
+@jax.custom_vjp
+def bounded(x: jax.Array) -> jax.Array:
+    """x within +-BOUND; beyond it, a gradient passes if it leads back."""
+    return jnp.clip(x, -BOUND, BOUND)
+
+
+def _bounded_forward(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return bounded(x), x
+
+
+def _bounded_backward(x: jax.Array, d: jax.Array) -> tuple[jax.Array]:
+    # Descent goes against the gradient.
+    back = (jnp.abs(x) <= BOUND) | (jnp.sign(x) == jnp.sign(d))
+    return (jnp.where(back, d, 0.0),)
+
+
+bounded.defvjp(_bounded_forward, _bounded_backward)
+
+
+def chunk_of(rows: int) -> int:
+    """Rows of a chunk where there are `rows`: of an exported program that may be a symbol."""
+    return max(1, min(CHUNK, rows)) if isinstance(rows, int) else CHUNK
 
 
 def for_active(
@@ -218,6 +249,8 @@ def for_active(
       active: [N] bool.
     """
     rows = active.shape[0]
+    if isinstance(rows, int) and not rows:
+        return carry
     places = -(-rows // chunk) * chunk
     order = jnp.nonzero(active, size=places, fill_value=rows)[0].astype(jnp.int32)
 
@@ -233,7 +266,7 @@ def on_active(
     x: jax.Array,
     active: jax.Array,
     width: int,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> jax.Array:
     """`function` of the active rows, zeros for the others.
 
@@ -256,11 +289,12 @@ def on_active(
             x.reshape(1, -1),
         )
         return y.reshape(*lead, width)
-    flat = x.reshape(rows, -1)
+    flat = x.reshape(rows, x.shape[-1])
 
     def step(y: jax.Array, some: jax.Array) -> jax.Array:
         found = function(flat.at[some].get(mode="clip"))
         return y.at[some].set(found.astype(y.dtype), mode="drop")
 
     y = jnp.zeros((rows, width), x.dtype)
-    return for_active(step, y, active.reshape(rows), min(chunk, rows)).reshape(*lead, width)
+    chunk = chunk_of(rows) if chunk is None else chunk
+    return for_active(step, y, active.reshape(rows), chunk).reshape(*lead, width)

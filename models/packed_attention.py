@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from .attention import RelativeAttention, SelfAttention, sinusoids
-from .gates import CHUNK, for_active
+from .gates import chunk_of, for_active
 
 _LONG_AGO = -(2**30)
 
@@ -40,9 +40,7 @@ def packed_attention(part: SelfAttention, x: jax.Array, active: jax.Array) -> ja
     attention = part.attention
     batch, frames, width = x.shape
     rows, left = batch * frames, attention.left
-    if not rows:
-        return jnp.zeros_like(x)
-    block = max(left, min(CHUNK, rows), 1)
+    block = max(left, chunk_of(rows))
     flat = x.reshape(rows, width)
     table = jnp.asarray(sinusoids(left + 1, width)[::-1], attention.dtype)
     positions = jnp.matmul(attention.position_kernel()[0], table.T[None])  # [heads, d, left + 1]

@@ -33,12 +33,13 @@ class ComputeConfig:
     """lambda of linear and target, in nats of an utterance's loss."""
     dense: float = 0.0
     """Share of the steps, at the beginning, in which all gates are open."""
-    ramp: float = 0.4
+    ramp: float = 0.5
     """Share of the steps, after those, over which ratio and price come in."""
-    temperature: tuple[float, float] = (2.0, 0.5)
+    temperature: tuple[float, float] = (2.0, 1.0)
     """Of the gates, at the beginning and after six tenths of the steps."""
-    hard: float = 0.1
-    """Share of the steps, at the end, in which gates are drawn without noise."""
+    hard: float = 0.2
+    """Share of the steps, at the end, in which gates are drawn without noise; until then it
+    fades."""
 
 
 @dataclass(frozen=True)

@@ -107,7 +107,7 @@ def losses(
         total = total + recipe.loss.ctc_weight * ctc
     if isinstance(encoder, AmortizedEncoder) and now is not None:
         added, price = compute.penalty(
-            recipe.loss.compute, now, encoder.price[...], step, recipe.steps
+            recipe.loss.compute, now, encoder.price[...], total, step, recipe.steps
         )
         encoder.price[...] = price
         total = total + added

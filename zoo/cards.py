@@ -59,6 +59,8 @@ class Facts:
     state_kib: float | None = None
     """What a stream keeps between two chunks, in units of 1,024 bytes; None too where it is no
     stream."""
+    budget: float | None = None
+    """Share of the dense encoder's multiply-adds that an amortized model was trained to spend."""
     status: str = "untrained"
     license: str = "apache-2.0"
     language: str = "en"
@@ -89,11 +91,13 @@ class Measurement:
     device: str
     groups: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     """column -> value -> {wer, low, high, words, speakers}."""
+    compute: Mapping[str, float] = field(default_factory=dict)
+    """Of an amortized model: theta, and ratio, speech_ratio and model_ratio of `zoo.usage`."""
 
     @property
-    def condition(self) -> tuple[str, str]:
+    def condition(self) -> tuple[str, str, float | None]:
         """What a newer measurement must share to take this one's place."""
-        return self.data, self.split
+        return self.data, self.split, self.compute.get("theta")
 
 
 @dataclass(frozen=True)
@@ -238,6 +242,8 @@ def _eval_result(result: Measurement) -> dict[str, Any]:
     for key in ("name", "split", "wer"):
         del arguments[key]
     source, _, query = result.data.partition("?")
+    if result.compute:
+        query = "&".join(filter(None, [query, f"theta={result.compute['theta']:g}"]))
     return {
         "task_type": TASK,
         "task_name": "Speech recognition",
@@ -292,6 +298,8 @@ def _cost_rows(facts: Facts) -> list[tuple[str, str]]:
             else ""
         )
         rows.append(("cost", f"{facts.gflop_per_s:g} GFLOP per second of audio{encoder}"))
+    if facts.budget is not None:
+        rows.append(("budget", f"{facts.budget:g} of the encoder's computation, by its gates"))
     if facts.state_kib is not None:
         rows.append(("state of a stream", f"{facts.state_kib:g} KiB"))
     return rows
@@ -300,6 +308,7 @@ def _cost_rows(facts: Facts) -> list[tuple[str, str]]:
 def _results_text(results: Sequence[Measurement]) -> str:
     if not results:
         return "Nothing has been measured yet."
+    head = ("data", "WER (95 % interval over speakers)", "sub / del / ins", "words")
     rows = [
         (
             f"{r.name}, {r.split}" if r.split else r.name,
@@ -309,11 +318,10 @@ def _results_text(results: Sequence[Measurement]) -> str:
         )
         for r in results
     ]
-    parts = [
-        markdown_table(
-            ("data", "WER (95 % interval over speakers)", "sub / del / ins", "words"), rows
-        )
-    ]
+    if any(r.compute for r in results):
+        head += ("encoder computes", "on speech", "theta")
+        rows = [(*row, *_compute_cells(r)) for row, r in zip(rows, results, strict=True)]
+    parts = [markdown_table(head, rows)]
     for r in results:
         for column, values in r.groups.items():
             group_rows = [
@@ -324,6 +332,11 @@ def _results_text(results: Sequence[Measurement]) -> str:
             parts.append(markdown_table((column, "WER", "words"), group_rows))
     measured = [f"- {r.name}: `{r.command}`, {r.date}, {r.device}" for r in results]
     return "\n\n".join([*parts, "Measured by:\n\n" + "\n".join(measured)])
+
+
+def _compute_cells(result: Measurement) -> tuple[str, ...]:
+    shown = (result.compute.get(key) for key in ("ratio", "speech_ratio", "theta"))
+    return tuple("" if value is None else f"{value:.3g}" for value in shown)
 
 
 def percent(wer: float, low: float | None, high: float | None) -> str:

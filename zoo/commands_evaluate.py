@@ -22,6 +22,7 @@ from .runtime import device_name
 if TYPE_CHECKING:
     from ..metrics.calibration import Calibrator
     from .evaluation import Confidence, Evaluation, Score
+    from .usage import Usage
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ def evaluate_command(argv: list[str]) -> int:
     total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
     with audio_progress("evaluating", total) as advance:
         evaluation = evaluate(model, corpus, on_audio=advance)
+    usage = _usage(given, corpus)
     if given.out:
         lines = [json.dumps(u.as_dict(), ensure_ascii=False) for u in evaluation.utterances]
         replace_file(given.out, "\n".join(lines) + "\n")
@@ -96,19 +98,43 @@ def evaluate_command(argv: list[str]) -> int:
         path = write_calibrator(model.folder, calibrator, evaluation, _command(given))
         remark(f"the calibrator is in {path}; other speakers say whether it holds")
     if given.json:
-        print(json.dumps(_record(given, corpus, evaluation, groups, calibrator), indent=1))
+        record = _record(given, corpus, evaluation, groups, calibrator)
+        computes = {"compute": usage.as_dict()} if usage else {}
+        print(json.dumps({**record, **computes}, indent=1))
     else:
         _print(given, corpus, evaluation, groups, calibrator)
+        if usage:
+            stdout().print(
+                f"encoder: {usage.ratio:.3f} of the dense one's multiply-adds, on speech "
+                f"{usage.speech_ratio:.3f}; whole model {usage.model_ratio:.3f}"
+            )
     if given.plot:
         from .evaluation_plot import write_plot
 
         write_plot(evaluation, f"{given.model} on {corpus.name}", given.plot)
     if given.update_card:
-        update_card(model.folder / CARD, measurement(given, corpus, evaluation, groups))
+        result = measurement(given, corpus, evaluation, groups, usage)
+        update_card(model.folder / CARD, result)
         remark(f"the result is in {model.folder / CARD}")
     for rejected in evaluation.quarantine:
         remark(f"left out {rejected}")
     return 2 if evaluation.quarantine else 0
+
+
+def _usage(given: EvaluateArguments, corpus: Corpus) -> "Usage | None":
+    """What an amortized encoder spends; None of others, and of exported models."""
+    from .package import read_model
+    from .registry import folder_of
+    from .usage import has_gates, measure_usage
+
+    folder = folder_of(given.model)
+    if (folder / "export.json").is_file():
+        return None
+    package = read_model(folder)
+    if not has_gates(package):
+        return None
+    theta = given.decoding.theta
+    return measure_usage(package if theta is None else package.with_theta(theta), corpus)
 
 
 def measurement(
@@ -116,8 +142,13 @@ def measurement(
     corpus: Corpus,
     evaluation: "Evaluation",
     groups: "dict[str, dict[str, Score]]",
+    usage: "Usage | None" = None,
 ) -> Measurement:
     """The card's entry."""
+    compute = {}
+    if usage is not None:
+        compute = {k: usage.as_dict()[k] for k in ("ratio", "speech_ratio", "model_ratio")}
+        compute["theta"] = usage.theta
     kept = ("wer", "low", "high", "words", "speakers")
     return Measurement(
         data=given.data,
@@ -133,6 +164,7 @@ def measurement(
             }
             for column, scores in groups.items()
         },
+        compute=compute,
         **evaluation.score.as_dict(),
     )
 

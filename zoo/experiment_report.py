@@ -235,7 +235,7 @@ def _thetas(results: Results, part: Part) -> str:
             continue
         name = part.conditions[0].name
         trained = {
-            "theta": row.recipe.model.encoder.theta,  # pyright: ignore[reportAttributeAccessIssue]
+            "theta": record["compute"]["conditions"][name]["theta"],
             "wer": record["evaluations"][name]["wer"],
             "ratio": record["compute"]["conditions"][name]["ratio"],
         }

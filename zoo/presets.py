@@ -25,7 +25,7 @@ def facts_of(recipe: "Recipe", **more: object) -> Facts:
     graphdef, params, frozen = abstract_model(recipe)
     model = nnx.merge(graphdef, params, frozen)
     cost, state = model_cost(recipe.model), state_bytes(recipe.model)
-    kind = recipe.model.encoder.kind
+    kind, compute = recipe.model.encoder.kind, recipe.loss.compute
     values = {
         "name": recipe.name,
         "family": "rnnt" if kind == "lstm" else kind,
@@ -36,6 +36,7 @@ def facts_of(recipe: "Recipe", **more: object) -> Facts:
         "step_ms": round(1000 * model.frame_s, 3),
         "gflop_per_s": _rounded(gflop(cost.total)),
         "encoder_gflop_per_s": _rounded(gflop(cost.encoder)),
+        "budget": compute.ratio if compute.objective in ("budget", "target") else None,
         "state_kib": None if state is None else _rounded(state / 1024),
     }
     return Facts(**{**values, **more})

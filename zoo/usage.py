@@ -62,6 +62,7 @@ class Usage:
         gate is open.
       of_utterances: ratio of each recording.
       cost: what the parts cost.
+      theta: probability above which the gates were open.
     """
 
     frames: int
@@ -70,6 +71,7 @@ class Usage:
     speech_rates: np.ndarray
     of_utterances: np.ndarray
     cost: GatedCost
+    theta: float = 0.5
 
     @property
     def between_rates(self) -> np.ndarray:
@@ -98,6 +100,7 @@ class Usage:
             "ratio": round(self.ratio, 4),
             "speech_ratio": round(self.speech_ratio, 4),
             "model_ratio": round(self.model_ratio, 4),
+            "theta": self.theta,
             "dense": self.cost.dense,
             "frames": self.frames,
             "speech": round(self.speech_frames / self.frames, 4),
@@ -136,7 +139,9 @@ def measure_usage(
     Raises InputError where the model has no gates or the corpus no recording that can be read.
     """
     require_gates(package)
-    cost, left_out = gated_cost(package.recipe.model), list[Rejected]()
+    encoder, left_out = package.recipe.model.encoder, list[Rejected]()
+    assert isinstance(encoder, AmortizedConfig)
+    cost = gated_cost(package.recipe.model)
     variables = jax.device_put((package.params, package.frozen))
     counts, of_utterances = np.zeros(2, int), []
     open_, open_in_speech = 0.0, 0.0
@@ -163,6 +168,7 @@ def measure_usage(
         np.asarray(open_in_speech) / max(speech_frames, 1),
         np.asarray(of_utterances),
         cost,
+        encoder.theta,
     )
 
 

@@ -63,11 +63,11 @@ def make(config: AmortizedConfig = SMALL) -> AmortizedEncoder:
     encoder = AmortizedEncoder(config, SIZE, rngs=nnx.Rngs(0))
     if isinstance(encoder.arbitrator, Arbitrator):
         output = encoder.arbitrator.output
-        output.kernel[...] = jax.random.normal(jax.random.key(1), output.kernel.shape)
+        output.kernel[...] = jax.random.normal(jax.random.key(1), output.kernel.shape) / gating.GAIN
         set_bias(encoder, 0.0)
         for i, head in enumerate(encoder.heads):
             kernel = head.output.kernel
-            kernel[...] = 0.5 * jax.random.normal(jax.random.key(i), kernel.shape)
+            kernel[...] = 0.1 * jax.random.normal(jax.random.key(i), kernel.shape)
     return encoder
 
 
@@ -183,6 +183,14 @@ def test_gates_of_training_follow_their_probability_and_have_its_gradient():
     assert float(slope) == pytest.approx(p * (1 - p) / 2.0, rel=1e-5)
 
 
+def test_logits_beyond_their_bounds_feel_what_leads_back():
+    x = jnp.array([-9.0, -1.0, 1.0, 9.0])
+    np.testing.assert_array_equal(gating.bounded(x), [-gating.BOUND, -1, 1, gating.BOUND])
+    slope = jax.grad(lambda x, d: (gating.bounded(x) * d).sum())
+    np.testing.assert_array_equal(slope(x, jnp.ones(4)), [0, 1, 1, 1])
+    np.testing.assert_array_equal(slope(x, -jnp.ones(4)), [-1, -1, -1, 0])
+
+
 def test_an_open_start_opens_all_and_moves_no_gate():
     def total(logits: jax.Array) -> jax.Array:
         return draw_gates(logits, jax.random.key(0), Relaxation(1.0, 1.0, True), 0.5).sum()
@@ -232,7 +240,18 @@ def test_on_active_rows(active: list[int], chunk: int):
 
     y = on_active(double, x, jnp.asarray(mask), 3, chunk)
     np.testing.assert_allclose(y, np.where(mask[:, None], 2 * x[:, :3], 0))
-    assert all(shape == (min(chunk, 7), 4) for shape in calls)
+    assert all(shape == (chunk, 4) for shape in calls)
+
+
+def test_no_frames_and_no_active_ones():
+    encoder = make()
+    y, _ = encoder(jnp.ones((2, 0, SIZE)), jnp.array([0, 0]))
+    assert y.shape == (2, 0, 6)
+    set_bias(encoder, -50.0)
+    y, _ = encoder(speech(2, 5), jnp.array([5, 0]))
+    expected, _, gates = encoder.masked(speech(2, 5), jnp.array([5, 0]))
+    assert not np.asarray(gates).any()
+    np.testing.assert_allclose(y, expected, atol=1e-6)
 
 
 def test_periodic_gates_keep_their_rate():

@@ -13,7 +13,7 @@ import pytest
 from parley.data.errors import InputError
 from parley.models.cost import GatedCost, gated_cost
 from parley.models.encoders.amortized import AmortizedConfig
-from parley.models.gates import ArbitratorConfig
+from parley.models.gates import GAIN, OPEN_BIAS, ArbitratorConfig
 from parley.train.loop import train
 from parley.train.losses import compute
 from parley.train.losses.compute import Spent, penalty, relaxation, spent
@@ -47,7 +47,11 @@ def test_schedule_of_the_gates():
     at = [relaxation(config, step, 100) for step in (0, 10, 30, 60, 79, 80)]
     assert [bool(r.open) for r in at] == [True, False, False, False, False, False]
     assert [float(r.temperature) for r in at] == pytest.approx([2, 1.75, 1.25, 0.5, 0.5, 0.5])
-    assert [float(r.noise) for r in at] == [1, 1, 1, 1, 1, 0]
+    assert [float(r.noise) for r in at] == pytest.approx([1, 0.875, 0.625, 0.25, 0.0125, 0])
+
+
+TWO = jnp.asarray(2.0)
+"""The recogniser's loss."""
 
 
 def at(ratio: float) -> Spent:
@@ -59,29 +63,32 @@ def at(ratio: float) -> Spent:
     [
         (ComputeConfig("linear", price=3.0), 3.0 * 0.7),
         (ComputeConfig("target", ratio=0.4, price=3.0), 3.0 * (0.3 + 0.09)),
-        (ComputeConfig("budget", ratio=0.4), 1.5 * 0.3 + 0.5 * compute.STIFFNESS * 0.09),
+        (ComputeConfig("budget", ratio=0.4), 2.0 * (1.5 * 0.3 + 0.5 * compute.STIFFNESS * 0.09)),
         (ComputeConfig("off"), 0.0),
     ],
 )
 def test_penalties_by_hand_after_the_ramp(config: ComputeConfig, expected: float):
-    total, _ = penalty(config, at(0.7), jnp.asarray(1.5), 80, 100)
+    total, _ = penalty(config, at(0.7), jnp.asarray(1.5), TWO, 80, 100)
     assert float(total) == pytest.approx(expected)
 
 
 def test_penalties_come_in_along_the_ramp():
     config = ComputeConfig("budget", ratio=0.4, ramp=0.4)
-    # Half-way down the ramp the budget is 0.7.
-    total, price = penalty(config, at(0.7), jnp.asarray(1.5), 20, 100)
+    # Half-way down the ramp the budget is 0.65.
+    total, price = penalty(config, at(0.65), jnp.asarray(1.5), TWO, 20, 100)
     assert float(total) == pytest.approx(0.0, abs=1e-6)
     assert float(price) == pytest.approx(1.5)
+    # Less than that is free on the way, and no reason to open gates.
+    total, price = penalty(config, at(0.5), jnp.asarray(1.5), TWO, 20, 100)
+    assert (float(total), float(price)) == (0.0, 1.5)
     linear = ComputeConfig("linear", price=3.0, ramp=0.4)
-    assert float(penalty(linear, at(0.7), jnp.zeros(()), 10, 100)[0]) == pytest.approx(0.525)
+    assert float(penalty(linear, at(0.7), jnp.zeros(()), TWO, 10, 100)[0]) == pytest.approx(0.525)
 
 
 @pytest.mark.parametrize(("ratio", "up"), [(0.5, True), (0.3, False)])
 def test_the_price_follows_what_is_spent(ratio: float, up: bool):
     config = ComputeConfig("budget", ratio=0.4)
-    _, price = penalty(config, at(ratio), jnp.asarray(1.0), 90, 100)
+    _, price = penalty(config, at(ratio), jnp.asarray(1.0), TWO, 90, 100)
     assert float(price) == pytest.approx(1.0 + compute.RATE * (ratio - 0.4))
     assert (float(price) > 1.0) == up
 
@@ -89,9 +96,10 @@ def test_the_price_follows_what_is_spent(ratio: float, up: bool):
 def test_a_component_that_no_frame_uses_is_pushed_open_while_gates_are_soft():
     unused = Spent(jnp.asarray(0.4), jnp.array([[0.0, 0.5], [0.02, 0.9]]))
     config = ComputeConfig("target", ratio=0.4)
-    early = penalty(config, unused, jnp.zeros(()), 50, 100)[0]
+    early = penalty(config, unused, jnp.zeros(()), TWO, 50, 100)[0]
     assert float(early) == pytest.approx(0.05 + 0.03)
-    assert float(penalty(config, unused, jnp.zeros(()), 60, 100)[0]) == pytest.approx(0.0, abs=1e-6)
+    late = penalty(config, unused, jnp.zeros(()), TWO, 60, 100)[0]
+    assert float(late) == pytest.approx(0.0, abs=1e-6)
 
 
 def gated(**changes) -> Recipe:
@@ -151,8 +159,8 @@ def test_the_gradient_of_the_ratio_reaches_every_gate(batch):
         return losses(model, batch, jax.random.key(0), made, 6)[1]["compute"]
 
     slope = jax.jit(jax.grad(ratio))(jnp.full(4, 0.3))
-    p, cost = float(jax.nn.sigmoid(0.3 / temperature)), gated_cost(made.model)
-    expected = np.array(cost.gated) / cost.dense * p * (1 - p) / temperature
+    p, cost = float(jax.nn.sigmoid(GAIN * 0.3 / temperature)), gated_cost(made.model)
+    expected = np.array(cost.gated) / cost.dense * p * (1 - p) * GAIN / temperature
     np.testing.assert_allclose(slope.reshape(2, 2), [expected, expected], rtol=1e-4)
 
 
@@ -173,7 +181,7 @@ def test_a_dense_model_starts_an_amortized_one():
             jax.tree.leaves(own[part]), jax.tree.leaves(params["encoder"][part]), strict=True
         ):
             np.testing.assert_array_equal(a, b)
-    np.testing.assert_allclose(own["arbitrator"]["output"]["bias"], 2.2)
+    np.testing.assert_allclose(own["arbitrator"]["output"]["bias"], OPEN_BIAS / GAIN)
     # The other way round there is a part too many.
     amortized = Start(state.params, state.frozen, tokenizer=None)  # pyright: ignore[reportArgumentType]
     with pytest.raises(InputError, match=r"do not fit.*arbitrator.*absent here"):

@@ -318,6 +318,34 @@ def test_where_the_digits_lie_is_said_and_not_kept(options: Options, tmp_path: P
     assert "elsewhere" not in kept + page(options)
 
 
+def test_what_amortized_encoders_compute_is_in_the_tables(options: Options):
+    launch, _ = launcher()
+
+    def amortized(task: Task, folder: Path) -> dict[str, Any]:
+        made = launch(task, folder)
+        if task.recipe.name == "better":
+            spent = {"ratio": 0.4 + task.recipe.seed / 10, "speech_ratio": 0.5}
+            spent |= {"dense": 30_000_000, "theta": 0.5}
+            made["cost"] = {"total": 40_500_000, "encoder": 30_500_000}
+            thetas = [{"theta": 0.7, "wer": 22.5, "ratio": 0.3}]
+            made["compute"] = {"conditions": {"clean": spent}, "thetas": thetas}
+        return made
+
+    results = run_experiment(grid(), options, launch=amortized)
+    better, plain = cells(page(options), "better"), cells(page(options), "plain")
+    # 19.5 - 4 of 24 %: a sixth less; 0.4 and 0.5 of the dense encoder.
+    assert better[5].startswith("-16.7 % (")
+    assert better[6:] == ["0.450", "0.500"]
+    assert plain[5:] == ["", "1.000", ""]
+    assert "| better-s0 | 19.50 % at 0.400 (0.5), 22.50 % at 0.300 (0.7) |" in page(options)
+    from parley.zoo.experiment_plot import points
+
+    part = replace(grid().parts[0], plot="encoder")
+    assert [p.cost for p in points(results, part)] == pytest.approx([0.06, 0.027])
+    whole = [p.cost for p in points(results, replace(part, plot="model"))]
+    assert whole[1] == pytest.approx(2e-9 * (10_000_000 + 0.45 * 30_000_000))
+
+
 def chained(**base: Any) -> Experiment:
     """A row that goes on from another's model."""
     first = Row("base", "base", recipe(name="plain", **base))

@@ -1,6 +1,7 @@
 """What an amortized model spends: counted as its gates say, the same text however it runs."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from parley.data.corpus import open_corpus
 from parley.data.errors import InputError
 from parley.models.cost import gated_cost
 from parley.zoo import cli
+from parley.zoo.cards import read_card
 from parley.zoo.decoding import Decoding
 from parley.zoo.package import read_model
 from parley.zoo.transcript import Transcript
@@ -94,6 +96,20 @@ def test_the_text_is_the_same_whole_streamed_and_pooled(
     assert [session.finish().text for session in sessions] == whole
 
 
+@pytest.mark.slow
+def test_an_exported_model_skips_too_and_says_the_same(
+    gated_folder: Path, audio: list[np.ndarray], tmp_path: Path
+):
+    folder = tmp_path / "exported"
+    assert cli.main(["export", str(gated_folder), "--to", str(folder)]) == 0
+    texts = [
+        [r.text for r in zoo.load(f).transcribe(audio) if isinstance(r, Transcript)]
+        for f in (gated_folder, folder)
+    ]
+    assert texts[0] == texts[1]
+    assert len(texts[0]) == len(audio)
+
+
 def test_another_theta_computes_more_or_less(gated_folder: Path, manifest: Path):
     package, corpus = read_model(gated_folder), open_corpus(str(manifest))
     ratios = [measure_usage(package.with_theta(t), corpus).ratio for t in (0.2, 0.5, 0.8)]
@@ -102,6 +118,25 @@ def test_another_theta_computes_more_or_less(gated_folder: Path, manifest: Path)
         with pytest.raises(InputError, match="probability between 0 and 1"):
             package.with_theta(theta)
     assert Decoding(theta=0.7).arguments() == ["--theta", "0.7"]
+
+
+def test_the_card_keeps_a_result_for_each_theta(
+    gated_folder: Path, manifest: Path, tmp_path: Path, capsys
+):
+    folder = tmp_path / "model"
+    shutil.copytree(gated_folder, folder)
+    command = ["evaluate", str(folder), "--data", str(manifest), "--update-card"]
+    assert cli.main([*command, "--json"]) == 0
+    plain = json.loads(capsys.readouterr().out)["compute"]
+    assert cli.main([*command, "--theta", "0.8"]) == 0
+    assert "encoder: 0." in capsys.readouterr().out
+    results = read_card(folder / "README.md").results
+    assert [r.compute["theta"] for r in results] == [0.5, 0.8]
+    assert results[0].compute["ratio"] == plain["ratio"] > results[1].compute["ratio"]
+    assert results[1].command.endswith("--theta 0.8")
+    assert cli.main([*command, "--theta", "0.8"]) == 0
+    assert len(read_card(folder / "README.md").results) == 2
+    assert "| encoder computes |" in (folder / "README.md").read_text()
 
 
 def test_models_without_gates_say_so(tiny_folder: Path, audio: list[np.ndarray], manifest: Path):

@@ -6,11 +6,12 @@ the recogniser's loss comes
 
     linear    lambda R
     target    lambda (|R - R*| + (R - R*)^2)
-    budget    p (R - R*) + c / 2 (R - R*)^2,     after each step  p <- p + eta (R - R*)
+    budget    L (p (R - R*) + c / 2 (R - R*)^2),    after each step  p <- p + eta (R - R*)
 
-`budget` is the augmented Lagrangian of "R = R*" with its multiplier, the price p, which rises until
-the budget is kept and falls, below zero too, when more could be spent. R* (and lambda) come in
-along a ramp.
+where L is the value of the recogniser's loss, so that c and eta need not know how long utterances
+are. `budget` is the augmented Lagrangian of "R = R*" with its multiplier, the price p, which rises
+until the budget is kept and falls, below zero too, when more could be spent. R* (and lambda) come
+in along a ramp.
 
 Source: Xie et al. 2022, arXiv 2207.02393, has the linear form; the other two, the ramp and the
 schedule of the gates are choices of this implementation.
@@ -26,8 +27,11 @@ from ...models.cost import GatedCost
 from ...models.gates import Relaxation
 from ..recipe import ComputeConfig
 
-STIFFNESS, RATE = 40.0, 0.5
-"""c and eta of the budget, in nats of an utterance's loss."""
+STIFFNESS, RATE = 10.0, 0.1
+"""c and eta of the budget."""
+FIRST = 0.9
+"""Where the ramp begins: what arbitrators open at first. From 1 on down, they would open the rest
+before they close any."""
 ANNEAL = 0.6
 """Share of the steps over which the temperature falls."""
 LEAST_USE = 0.05
@@ -48,7 +52,8 @@ def relaxation(config: ComputeConfig, step: ArrayLike, steps: int) -> Relaxation
     first, last = config.temperature
     return Relaxation(
         temperature=first + (last - first) * jnp.minimum(done / ANNEAL, 1.0),
-        noise=(done < 1.0 - config.hard).astype(jnp.float32),
+        # It fades, so that the weights meet the gates of inference bit by bit.
+        noise=jnp.maximum(1.0 - done / max(1.0 - config.hard, 1e-6), 0.0),
         open=done < config.dense,
     )
 
@@ -61,7 +66,12 @@ def spent(gates: jax.Array, lengths: jax.Array, cost: GatedCost) -> Spent:
 
 
 def penalty(
-    config: ComputeConfig, now: Spent, price: jax.Array, step: ArrayLike, steps: int
+    config: ComputeConfig,
+    now: Spent,
+    price: jax.Array,
+    loss: jax.Array,
+    step: ArrayLike,
+    steps: int,
 ) -> tuple[jax.Array, jax.Array]:
     """`(what is added to the loss, the price after the step)`; scalars, differentiable in `now`."""
     done = jnp.asarray(step, jnp.float32) / steps
@@ -69,13 +79,16 @@ def penalty(
     ramp = jnp.minimum(since / max(config.ramp, 1e-6), 1.0)
     unused = jax.nn.relu(LEAST_USE - now.rates).sum()
     total = jnp.where(done < ANNEAL, unused, 0.0)
-    over = now.ratio - (1.0 + ramp * (config.ratio - 1.0))
+    first = max(FIRST, config.ratio)
+    over = now.ratio - (first + ramp * (config.ratio - first))
+    # On the way down it is no fault to spend less: nothing should open what is closed early.
+    over = jnp.where(ramp < 1.0, jnp.maximum(over, 0.0), over)
     if config.objective == "linear":
         total += ramp * config.price * now.ratio
     elif config.objective == "target":
         total += config.price * (jnp.abs(over) + over**2)
     elif config.objective == "budget":
-        total += price * over + 0.5 * STIFFNESS * over**2
+        total += jax.lax.stop_gradient(loss) * (price * over + 0.5 * STIFFNESS * over**2)
         moved = price + RATE * jax.lax.stop_gradient(over)
         price = jnp.where(since > 0.0, moved, price)
     return total, price
