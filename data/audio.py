@@ -131,7 +131,12 @@ def as_samples(audio: np.ndarray | Sequence[float], rate: int = SAMPLE_RATE) -> 
     Raises:
       InputError: several channels, another type than int16 or float, NaN, or floats far outside.
     """
-    samples = np.asarray(audio)
+    try:
+        samples = np.asarray(audio)
+    except ValueError:  # rows of different lengths
+        raise InputError(
+            "samples of uneven rows are not one channel: give mono samples [N]."
+        ) from None
     if samples.ndim != 1:
         raise InputError(
             f"samples of shape {list(samples.shape)} are not one channel: give mono samples [N]."

@@ -8,7 +8,7 @@ from .text import normalize
 
 
 def read_phrases(path: Path, pieces: Sequence[str]) -> tuple[list[str], list[float]]:
-    """Phrases, normalised, and their weights; lines that begin with # are left out.
+    """Phrases, normalised, and their weights; lines whose first sign is # are left out.
 
     Raises:
       InputError: the file cannot be read, or a line holds a character that no piece spells, or a
@@ -24,7 +24,7 @@ def read_phrases(path: Path, pieces: Sequence[str]) -> tuple[list[str], list[flo
     weights: list[float] = []
     for number, line in enumerate(lines, start=1):
         text, _, weight = line.partition("\t")
-        if not text.strip() or text.startswith("#"):
+        if not text.strip() or text.lstrip().startswith("#"):
             continue
         found.append(check_phrase(text, pieces, f"{path}, line {number}"))
         try:

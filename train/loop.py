@@ -76,6 +76,7 @@ def train(
     the loss stays non-finite, if the disk is full, or if the run was told to stop (its checkpoint
     is written first).
     """
+    _require_heads(recipe)
     with lock_run(run_dir), named_disk_errors(run_dir, "the run stopped"):
         return _train(recipe, run_dir, resume, start, corpus, dev)
 
@@ -88,7 +89,6 @@ def _train(
     corpus: Corpus | None,
     dev: Corpus | None,
 ) -> TrainResult:
-    _require_heads(recipe)
     _claim(recipe, run_dir, resume)
     corpus = corpus or open_corpus(recipe.data.train, recipe.data.train_split)
     held_out = ""
@@ -180,6 +180,11 @@ def _require_heads(recipe: Recipe) -> None:
         raise InputError(
             "the pruned loss takes no HAT joint: leave out --loss.pruned-range "
             "or --model.joint.hat."
+        )
+    if loss.pruned_range and loss.delay_penalty:
+        raise InputError(
+            "the pruned loss takes no delay penalty: leave out --loss.pruned-range or "
+            "--loss.delay-penalty."
         )
     if loss.pruned_range < 0 or loss.pruned_range == 1:
         raise InputError(

@@ -46,6 +46,9 @@ class ComputeConfig:
 class LossConfig:
     fastemit: float = 0.005
     """FastEmit's lambda (Yu et al. 2020): the gradient of label arcs is scaled by 1 + lambda."""
+    delay_penalty: float = 0.0
+    """Nats a frame by which late labels lose against early ones (Kang et al. 2022); not with the
+    pruned loss. Before a model has learned it keeps it from learning: go on from another one."""
     ctc_weight: float = 0.3
     """Weight of the auxiliary CTC loss on the encoder's output; 0 leaves the head out."""
     pruned_range: int = 0

@@ -97,6 +97,7 @@ def losses(
             model.joint_logits,
             *targets,
             fastemit=recipe.loss.fastemit,
+            delay_penalty=recipe.loss.delay_penalty,
             hat=recipe.model.joint.hat,
             sharding=rows,
         ).mean()

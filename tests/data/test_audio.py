@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from parley.data.audio import audio_info, read_audio, stream_audio
+from parley.data.audio import as_samples, audio_info, read_audio, stream_audio
 from parley.data.errors import InputError
 
 
@@ -173,3 +173,8 @@ def test_unknown_length_of_a_pipe_is_no_truncation(tmp_path, make_tone):
     raw[4:8] = raw[at : at + 4] = b"\xff\xff\xff\xff"
     (tmp_path / "a.wav").write_bytes(raw)
     assert np.array_equal(read_audio(tmp_path / "a.wav"), make_tone(0.5))
+
+
+def test_uneven_rows_are_no_samples():
+    with pytest.raises(InputError, match="uneven rows are not one channel"):
+        as_samples([[0.0, 0.1], [0.2]])  # pyright: ignore[reportArgumentType]

@@ -12,7 +12,7 @@ PIECES = ["<blank>", *"▁abcdef'"]
 
 def test_a_list_with_weights_and_comments(tmp_path: Path):
     path = tmp_path / "names.txt"
-    path.write_text("# names\nAda\t2\n\n  Fabe Cab \n")
+    path.write_text("# names\nAda\t2\n\n  # more\n  Fabe Cab \n")
     assert read_phrases(path, PIECES) == (["ada", "fabe cab"], [2.0, 1.0])
 
 

@@ -164,6 +164,14 @@ def test_a_run_starts_from_other_weights(finished, tmp_path):
         )
 
 
+def test_a_delay_penalty_is_not_for_the_pruned_loss(tmp_path):
+    made = recipe(loss=LossConfig(delay_penalty=0.01, pruned_range=5))
+    made = dataclasses.replace(made, model=dataclasses.replace(made.model, simple=True))
+    with pytest.raises(InputError, match=r"--loss\.delay-penalty"):
+        train(made, tmp_path / "run", corpus=ToneCorpus(), dev=DEV)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_ctc_loss_without_its_head_is_named(tmp_path):
     plain = recipe()
     bare = dataclasses.replace(plain, model=dataclasses.replace(plain.model, ctc=False))

@@ -178,3 +178,16 @@ def test_training_lowers_the_pruned_loss_under_its_weights():
     assert first["loss"] == pytest.approx(first["simple"] + 0.1 * first["pruned"], rel=1e-5)
     assert half["loss"] == pytest.approx(0.75 * half["simple"] + 0.55 * half["pruned"], rel=1e-5)
     assert last["loss"] == pytest.approx(0.5 * last["simple"] + last["pruned"], rel=1e-5)
+
+
+def test_the_delay_penalty_of_the_recipe_reaches_the_loss(batch):
+    made, key = normed(), jax.random.key(0)
+
+    @jax.jit
+    def of(penalty: jax.Array) -> jax.Array:
+        config = dataclasses.replace(made.loss, delay_penalty=penalty)
+        return losses(build_model(made), batch, key, dataclasses.replace(made, loss=config))[1][
+            "transducer"
+        ]
+
+    assert abs(float(of(jnp.float32(0.1))) - float(of(jnp.float32(0.0)))) > 0.01
