@@ -136,7 +136,7 @@ def test_a_step_reports_what_is_spent_and_moves_price_and_arbitrator(batch):
     optimizer = optax.sgd(1e-2)
     state = TrainState(jnp.int32(0), jnp.int32(9), params, params, optimizer.init(params), frozen)
     after, metrics = jax.jit(make_train_step(graphdef, made, optimizer))(state, batch)
-    assert 0.5 < float(metrics["compute"]) < 1.01
+    assert 0.5 < float(metrics["compute"]) < 1.05
     rates = [float(v) for k, v in metrics.items() if k.startswith("gates/")]
     assert len(rates) == 4
     assert all(0.6 < r <= 1.0 for r in rates), "nine gates in ten begin open"
