@@ -31,15 +31,16 @@ class ComputeConfig:
     """R*, the share of the dense encoder's multiply-adds to spend."""
     price: float = 1.0
     """lambda of linear and target, in nats of an utterance's loss."""
+    least: float = 0.2
+    """Share of frames that every part of every block is to be used for, at least."""
     dense: float = 0.0
     """Share of the steps, at the beginning, in which all gates are open."""
     ramp: float = 0.5
     """Share of the steps, after those, over which ratio and price come in."""
     temperature: tuple[float, float] = (2.0, 1.0)
     """Of the gates, at the beginning and after six tenths of the steps."""
-    hard: float = 0.2
-    """Share of the steps, at the end, in which gates are drawn without noise; until then it
-    fades."""
+    hard: float = 0.1
+    """Share of the steps, at the end, in which gates are drawn without noise."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ the recogniser's loss comes
 where L is the value of the recogniser's loss, so that c and eta need not know how long utterances
 are. `budget` is the augmented Lagrangian of "R = R*" with its multiplier, the price p, which rises
 until the budget is kept and falls, below zero too, when more could be spent. R* (and lambda) come
-in along a ramp.
+in along a ramp. To all three comes L c times what each component's r lacks of `least`: a component
+whose gates have closed learns nothing more, and what has learned less is opened less.
 
 Source: Xie et al. 2022, arXiv 2207.02393, has the linear form; the other two, the ramp and the
 schedule of the gates are choices of this implementation.
@@ -34,9 +35,6 @@ FIRST = 0.9
 before they close any."""
 ANNEAL = 0.6
 """Share of the steps over which the temperature falls."""
-LEAST_USE = 0.05
-"""Until then, gates of a component that fewer frames use are pushed open: closed for good, it
-could no longer learn."""
 
 
 class Spent(NamedTuple):
@@ -52,8 +50,9 @@ def relaxation(config: ComputeConfig, step: ArrayLike, steps: int) -> Relaxation
     first, last = config.temperature
     return Relaxation(
         temperature=first + (last - first) * jnp.minimum(done / ANNEAL, 1.0),
-        # It fades, so that the weights meet the gates of inference bit by bit.
-        noise=jnp.maximum(1.0 - done / max(1.0 - config.hard, 1e-6), 0.0),
+        # At full strength to the last: noise is what makes gates decide. Under noise that fades
+        # they end beside the threshold, where a little less of anything closes half of them.
+        noise=(done < 1.0 - config.hard).astype(jnp.float32),
         open=done < config.dense,
     )
 
@@ -79,8 +78,8 @@ def penalty(
     done = jnp.asarray(step, jnp.float32) / steps
     since = jnp.maximum(done - config.dense, 0.0)
     ramp = jnp.minimum(since / max(config.ramp, 1e-6), 1.0)
-    unused = jax.nn.relu(LEAST_USE - now.rates).sum()
-    total = jnp.where(done < ANNEAL, unused, 0.0)
+    scale = jax.lax.stop_gradient(loss)
+    total = scale * STIFFNESS * jax.nn.relu(config.least - now.rates).sum()
     first = max(FIRST, config.ratio)
     over = now.ratio - (first + ramp * (config.ratio - first))
     # On the way down it is no fault to spend less: nothing should open what is closed early.
@@ -90,7 +89,7 @@ def penalty(
     elif config.objective == "target":
         total += config.price * (jnp.abs(over) + over**2)
     elif config.objective == "budget":
-        total += jax.lax.stop_gradient(loss) * (price * over + 0.5 * STIFFNESS * over**2)
+        total += scale * (price * over + 0.5 * STIFFNESS * over**2)
         moved = price + RATE * jax.lax.stop_gradient(over)
         price = jnp.where(since > 0.0, moved, price)
     return total, price
