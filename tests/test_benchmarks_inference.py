@@ -109,6 +109,7 @@ def _due(row: int, frames: int) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 def test_random_weights_speak_by_the_timetable_whole_and_in_a_stream():
     model = _speaker()
     graphdef, variables = nnx.split(model)
@@ -195,6 +196,7 @@ def _same_argv(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys, "argv", sys.argv)
 
 
+@pytest.mark.slow
 def test_quick_prints_a_row_for_all_that_is_measured(sentences: Path, capsys):
     _run(inference.main, "--quick", "--data", str(sentences), "rnnt-tiny")
     said = capsys.readouterr().out

@@ -124,6 +124,7 @@ def test_streaming_contract(name: str):
     assert_streaming_contract(_Masked(make(CONFIGS[name])), SIZE)
 
 
+@pytest.mark.slow
 def test_with_all_gates_open_it_is_the_dense_encoder():
     for keys in ("active", "all"):
         config = dataclasses.replace(SMALL, keys=keys)
@@ -243,6 +244,7 @@ def test_on_active_rows(active: list[int], chunk: int):
     assert all(shape == (chunk, 4) for shape in calls)
 
 
+@pytest.mark.slow
 def test_no_frames_and_no_active_ones():
     encoder = make()
     y, _ = encoder(jnp.ones((2, 0, SIZE)), jnp.array([0, 0]))

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from parley.models.frontend import FrontendConfig, LogMel, append_tail
 
@@ -24,6 +25,7 @@ def test_a_row_is_its_samples_and_then_silence():
     assert not np.any(longer[2, 2000:])
 
 
+@pytest.mark.slow
 def test_a_batch_hears_what_a_stream_with_a_tail_hears():
     frontend = LogMel(CONFIG)
     samples = np.random.default_rng(1).integers(-3000, 3000, (1, 4000)).astype(np.int16)

@@ -67,6 +67,7 @@ def test_a_global_squeeze_runs_whole_and_refuses_to_stream():
         encoder.step(jnp.ones((2, 2, STACK * BINS)), encoder.init_state(2))
 
 
+@pytest.mark.slow
 def test_a_global_squeeze_leaves_padding_out():
     encoder = make(squeeze="global")
     x = jax.random.normal(jax.random.key(0), (1, 7, STACK * BINS))

@@ -32,6 +32,7 @@ def finished(tmp_path_factory):
     return folder, train(recipe(), folder, corpus=ToneCorpus(), dev=DEV)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_its_recipe_metrics_and_pictures(finished):
     folder, result = finished
     facts = json.loads((folder / "recipe.json").read_text())
@@ -45,11 +46,13 @@ def test_a_run_leaves_its_recipe_metrics_and_pictures(finished):
     assert result.wer == next(r["dev/wer"] for r in reversed(records) if "dev/wer" in r)
 
 
+@pytest.mark.slow
 def test_a_folder_with_a_run_is_not_overwritten(finished):
     with pytest.raises(InputError, match="--resume"):
         train(recipe(), finished[0], corpus=ToneCorpus(), dev=DEV)
 
 
+@pytest.mark.slow
 def test_another_recipe_does_not_resume_a_run(finished):
     with pytest.raises(InputError, match="differs in: seed"):
         train(recipe(seed=1), finished[0], resume=True, corpus=ToneCorpus(), dev=DEV)
@@ -96,6 +99,7 @@ def test_killed_and_resumed_gives_the_same_parameters(finished, tmp_path, number
     assert steps == list(range(1, 13)), "a step that was done again is recorded once"
 
 
+@pytest.mark.slow
 def test_a_run_that_is_complete_resumes_to_its_end(finished):
     folder, unbroken = finished
     again = train(recipe(), folder, resume=True, corpus=ToneCorpus(), dev=DEV)

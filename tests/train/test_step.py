@@ -70,6 +70,7 @@ def batch():
     }
 
 
+@pytest.mark.slow
 def test_the_step_moves_the_running_statistics(batch):
     state, step = start(normed())
     after, metrics = jax.jit(step)(state, batch)
@@ -94,6 +95,7 @@ def test_a_gradient_that_is_not_finite_leaves_the_statistics_alone(batch):
     jax.tree.map(np.testing.assert_array_equal, after.frozen, state.frozen)
 
 
+@pytest.mark.slow
 def test_microbatches_pass_the_statistics_on(batch):
     """With an accumulation of 2 the running mean moves twice: m, then m + 0.99 (1 - 0.99) ..."""
     whole, once = start(normed())
@@ -180,6 +182,7 @@ def test_training_lowers_the_pruned_loss_under_its_weights():
     assert last["loss"] == pytest.approx(0.5 * last["simple"] + last["pruned"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_delay_penalty_of_the_recipe_reaches_the_loss(batch):
     made, key = normed(), jax.random.key(0)
 

@@ -261,6 +261,7 @@ def test_default_chunk_fills_its_budget():
     assert default_chunk(10**8, 1) == 1
 
 
+@pytest.mark.slow
 def test_work_is_that_of_the_cells_there_are():
     """Chunks that are run, counted by the joint, for rows of very different lengths."""
     frames, lengths = np.array([40, 3, 0, 17]), np.array([20, 1, 5, 9])

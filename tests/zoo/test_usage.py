@@ -75,6 +75,7 @@ def test_speech_is_what_is_louder_than_the_rest():
     assert np.flatnonzero(gates.speech).tolist() == list(range(20, 80))
 
 
+@pytest.mark.slow
 def test_the_text_is_the_same_whole_streamed_and_pooled(
     gated_folder: Path, audio: list[np.ndarray]
 ):
@@ -110,6 +111,7 @@ def test_an_exported_model_skips_too_and_says_the_same(
     assert len(texts[0]) == len(audio)
 
 
+@pytest.mark.slow
 def test_another_theta_computes_more_or_less(gated_folder: Path, manifest: Path):
     package, corpus = read_model(gated_folder), open_corpus(str(manifest))
     ratios = [measure_usage(package.with_theta(t), corpus).ratio for t in (0.2, 0.5, 0.8)]
