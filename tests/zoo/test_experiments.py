@@ -520,7 +520,7 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_processes_killed_and_resumed(tones: Path, tmp_path: Path):
     tests = Path(__file__).parents[1]
