@@ -1,8 +1,8 @@
 """What amortized encoders save by the clock, beside what the counter says.
 
-    python -m parley.benchmarks.amortized --gates amortized-tt-tiny
-    python -m parley.benchmarks.amortized --gates amortized-tt-tiny --ratio 0.7 0.4 --rows 8 32
-    python -m parley.benchmarks.amortized --gates amortized-tt-tiny --quick
+    python -m parley.benchmarks.amortized --gates runs/amortized-tt-tiny
+    python -m parley.benchmarks.amortized --gates runs/amortized-tt-tiny --ratio 0.4 --rows 8 32
+    python -m parley.benchmarks.amortized --gates runs/amortized-tt-tiny --quick
 
 Encoders with random weights run, whole batches and streams, with the gates of a trained model: its
 probabilities on a corpus, frame by frame, are replayed, with the threshold at which the encoder

@@ -97,17 +97,10 @@ class RelativeAttention(nnx.Module):
 
     def __call__(self, x: jax.Array, state: AttentionState) -> tuple[jax.Array, AttentionState]:
         """[B, T, D] -> `(y [B, T, D], state)`."""
-        y, state = self.attend(self.query(x), self.key(x), self.value(x), state)
-        return self.output(y), state
-
-    def attend(
-        self, query: jax.Array, key: jax.Array, value: jax.Array, state: AttentionState
-    ) -> tuple[jax.Array, AttentionState]:
-        """What lies between the projections: three [B, T, D] -> `(y [B, T, D], state)`."""
-        keys = jnp.concatenate([state.keys, key], axis=1)
-        values = jnp.concatenate([state.values, value], axis=1)
-        y = self._attend(query, keys, values, state.count)
-        return y, self._after(keys, values, state.count, key.shape[1])
+        keys = jnp.concatenate([state.keys, self.key(x)], axis=1)
+        values = jnp.concatenate([state.values, self.value(x)], axis=1)
+        y = self._attend(self.query(x), keys, values, state.count)
+        return self.output(y), self._after(keys, values, state.count, x.shape[1])
 
     def attend_gated(
         self,
@@ -117,7 +110,8 @@ class RelativeAttention(nnx.Module):
         gates: jax.Array,
         state: GatedState,
     ) -> tuple[jax.Array, GatedState]:
-        """`attend` in which a frame is a key to the later ones as far as its gate [B, T] is open.
+        """What lies between the projections, three [B, T, D], where a frame is a key to the later
+        ones as far as its gate [B, T] is open -> `(y [B, T, D], state)`.
 
         A key's gate multiplies its exponentiated score. A frame always sees itself, so that what
         it would attend to is known even where its own gate is closed.

@@ -123,17 +123,14 @@ def evaluate_command(argv: list[str]) -> int:
 
 def _usage(given: EvaluateArguments, corpus: Corpus) -> "Usage | None":
     """What an amortized encoder spends; None of others, and of exported models."""
-    from .package import read_model
+    from .package import read_model, read_recipe
     from .registry import folder_of
     from .usage import has_gates, measure_usage
 
     folder = folder_of(given.model)
-    if (folder / "export.json").is_file():
+    if (folder / "export.json").is_file() or not has_gates(read_recipe(folder)):
         return None
-    package = read_model(folder)
-    if not has_gates(package):
-        return None
-    theta = given.decoding.theta
+    package, theta = read_model(folder), given.decoding.theta
     return measure_usage(package if theta is None else package.with_theta(theta), corpus)
 
 
@@ -147,8 +144,8 @@ def measurement(
     """The card's entry."""
     compute = {}
     if usage is not None:
-        compute = {k: usage.as_dict()[k] for k in ("ratio", "speech_ratio", "model_ratio")}
-        compute["theta"] = usage.theta
+        counted = usage.as_dict()
+        compute = {k: counted[k] for k in ("ratio", "speech_ratio", "model_ratio", "theta")}
     kept = ("wer", "low", "high", "words", "speakers")
     return Measurement(
         data=given.data,

@@ -24,9 +24,10 @@ class InspectArguments:
     emitted and, of an amortized model, which parts of the encoder ran for which frames. Or, with
     --data, how often each part runs over a corpus, on speech and between.
 
-    * parley inspect amortized-tt-tiny recording.wav --out gates.png
-    * parley inspect amortized-tt-tiny --data assistant --out usage.png
-    * parley inspect amortized-tt-tiny --data assistant --theta 0.7 --json
+    * parley inspect rnnt-tiny recording.wav --out words.png
+    * parley inspect runs/amortized-tt-tiny recording.wav --out gates.png
+    * parley inspect runs/amortized-tt-tiny --data assistant --out usage.png
+    * parley inspect runs/amortized-tt-tiny --data assistant --theta 0.7 --json
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
@@ -84,7 +85,7 @@ def _recording(given: InspectArguments, package: "ModelPackage", file: Path) -> 
         raise InputError(f"{file} is longer than half a minute: cut out what is to be seen.")
     model = Transcriber(package.recipe.name, package.folder, Recognizer(package))
     transcript = model.transcribe(samples)
-    gates = gates_of(package, samples) if has_gates(package) else None
+    gates = gates_of(package, samples) if has_gates(package.recipe) else None
     frontend = package.recipe.model.frontend
     title, shown = f"{given.model}: {file.name}", {"text": transcript.text}
     if gates is not None:

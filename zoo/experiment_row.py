@@ -31,7 +31,7 @@ from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from .cards import CARD, Training, read_card
 from .console import audio_progress
 from .evaluation import Evaluation, evaluate
-from .package import ModelPackage, read_model
+from .package import ModelPackage, read_model, read_recipe
 from .transcriber import Transcriber
 from .usage import has_gates, measure_usage
 
@@ -80,8 +80,8 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
 
     model = load(folder / "model")
     evaluations = {c.name: _evaluate(model, c, task.digits) for c in task.conditions}
-    package = read_model(folder / "model")
-    amortized = {"compute": _compute(package, task)} if has_gates(package) else {}
+    gated = has_gates(read_recipe(folder / "model"))
+    amortized = {"compute": _compute(read_model(folder / "model"), task)} if gated else {}
     return {
         "status": "done",
         "seed": task.recipe.seed,

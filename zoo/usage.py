@@ -18,11 +18,12 @@ import numpy as np
 from flax import nnx
 
 from ..data.corpus import Corpus
-from ..data.errors import InputError, Rejected
+from ..data.errors import InputError
 from ..data.loader import evaluation_batches
 from ..models.cost import GatedCost, gated_cost
 from ..models.encoders.amortized import AmortizedConfig, AmortizedEncoder
 from ..models.frontend import FrontendConfig, append_tail, log_mel
+from ..train.recipe import Recipe
 from .package import ModelPackage
 
 QUIET, LOUD, BETWEEN = 5.0, 95.0, 0.4
@@ -112,8 +113,8 @@ class Usage:
         }
 
 
-def has_gates(package: ModelPackage) -> bool:
-    return isinstance(package.recipe.model.encoder, AmortizedConfig)
+def has_gates(recipe: Recipe) -> bool:
+    return isinstance(recipe.model.encoder, AmortizedConfig)
 
 
 def gates_of(package: ModelPackage, samples: np.ndarray) -> Gates:
@@ -125,7 +126,7 @@ def gates_of(package: ModelPackage, samples: np.ndarray) -> Gates:
     padded = np.zeros((1, -(-len(samples) // 16_000) * 16_000), np.int16)
     padded[0, : len(samples)] = samples
     found = _gates(package.graphdef, (package.params, package.frozen), padded, [len(samples)])
-    return next(_rows(package, found))
+    return next(_rows(found, package.model().frame_s))
 
 
 def measure_usage(
@@ -139,16 +140,17 @@ def measure_usage(
     Raises InputError where the model has no gates or the corpus no recording that can be read.
     """
     require_gates(package)
-    encoder, left_out = package.recipe.model.encoder, list[Rejected]()
+    encoder = package.recipe.model.encoder
     assert isinstance(encoder, AmortizedConfig)
     cost = gated_cost(package.recipe.model)
     variables = jax.device_put((package.params, package.frozen))
+    frame_s = package.model().frame_s
     counts, of_utterances = np.zeros(2, int), []
     open_, open_in_speech = 0.0, 0.0
-    for batch in evaluation_batches(corpus, quarantine=left_out):
+    for batch in evaluation_batches(corpus):
         lengths = batch["sample_lengths"]
         found = _gates(package.graphdef, variables, batch["samples"], lengths)
-        for row, gates in enumerate(_rows(package, found)):
+        for row, gates in enumerate(_rows(found, frame_s)):
             if batch["index"][row] < 0 or not len(gates.open):
                 continue
             speech = gates.speech
@@ -174,16 +176,15 @@ def measure_usage(
 
 def require_gates(package: ModelPackage) -> None:
     """Raises InputError where the model has no gates."""
-    if not has_gates(package):
+    if not has_gates(package.recipe):
         raise InputError(
             f"{package.recipe.name} has no gates: name an amortized model, see `parley list`."
         )
 
 
-def _rows(package: ModelPackage, found: Any) -> Iterator[Gates]:
+def _rows(found: Any, frame_s: float) -> Iterator[Gates]:
     """Of each row of a batch, its frames."""
     open_, probability, level, lengths = jax.device_get(found)
-    frame_s = package.model().frame_s
     for row, n in enumerate(lengths):
         yield Gates(open_[row, :n], probability[row, :n], level[row, :n], frame_s)
 

@@ -1,28 +1,25 @@
 """How much of a Transformer-Transducer's computation can be left out, and at what cost in errors?
 
-    parley experiment amortized --only "*-s0"      # the main claim's first seed: an hour, two cores
+    parley experiment amortized --only dense-s0 amortized-0.4-s0   # the main claim's first seed
     parley experiment amortized
 
-Everything that is compared begins as `tt-tiny-assistant`, a dense model, and goes on for the same
-steps, on the same data, with the same learning rates: dense (the control), with arbitrators under a
-budget, and with gates that no arbitrator chose. Sentences of `assistant`, in which a fifth of the
-frames holds no speech; 31,000 words of 140 test speakers, who are none of training's.
+Everything but the smaller models begins as `tt-tiny-assistant`, a dense model, and goes on for the
+same steps, on the same data, with the same learning rates: dense (the control), and with
+arbitrators under a budget. Sentences of `assistant`, in which a quarter of the frames holds no
+speech; 31,000 words of 140 test speakers, who are none of training's.
 Results: docs/results/amortized.md.
 """
 
 from dataclasses import replace
 from typing import Any
 
-from ...data.augment import AugmentConfig
-from ...data.loader import DataConfig
 from ...models.transducer import TransducerConfig
 from ...train.experiment import Condition, Experiment, Part, Row
-from ...train.recipe import ComputeConfig, LossConfig, OptimizerConfig
-from .. import rnnt
+from ...train.recipe import ComputeConfig
+from .. import amortized, transformer
 from ..amortized import LEARNED, gated
 from .encoders import MODELS
 
-DENSE_STEPS, STEPS = 5_000, 4_000
 START = "tt-tiny-assistant"
 SEEDS = (0, 1, 2)
 RATIO = 0.4
@@ -31,37 +28,23 @@ RATIOS = (1.0, 0.7, 0.55, 0.3, 0.2)
 """The other budgets of the curve."""
 
 _DENSE = MODELS["tt"]
-_BASE = replace(
-    rnnt.TINY_WORDS,
-    name="amortized",
-    description="",
-    # Words in random order teach it to listen; sentences are what it is tested on.
-    data=DataConfig(
-        train="assistant + words", dev="assistant", batch_seconds=80.0, max_padding=0.25
-    ),
-    augment=AugmentConfig(noise_probability=0.3, freq_masks=1),
-    optimizer=OptimizerConfig(peak_lr=2e-3, warmup_steps=200),
-    steps=DENSE_STEPS,
-    eval_every=1_000,
-    eval_utterances=420,
-    checkpoint_every=500,
-    checkpoints_kept=1,
-)
-_ON = OptimizerConfig(peak_lr=2e-3, warmup_steps=100)
+_BASE = replace(transformer.PRESETS[START], description="", checkpoints_kept=1)
+_ON = amortized.PRESETS["amortized-tt-tiny"]
+"""How all that is compared goes on."""
 
 
 def _on(group: str, seed: int, model: TransducerConfig, **compute: Any) -> Row:
     """A row that goes on from the dense model."""
+    loss = replace(_ON.loss, compute=ComputeConfig(**compute))
     recipe = replace(
         _BASE,
         name=group,
         model=model,
         seed=seed,
         init_from=START,
-        optimizer=_ON,
-        # Without the auxiliary CTC, which asks for other frames than the transducer does.
-        loss=LossConfig(ctc_weight=0.0, compute=ComputeConfig(**compute)),
-        steps=STEPS,
+        optimizer=_ON.optimizer,
+        loss=loss,
+        steps=_ON.steps,
     )
     return Row(f"{group}-s{seed}", group, recipe)
 
@@ -76,7 +59,9 @@ def _budget(ratio: float, seed: int, group: str = "", **changes: Any) -> Row:
 def _smaller(group: str, **changes: Any) -> Row:
     """A smaller dense model, from the beginning, for as many steps as the others have in all."""
     model = replace(_DENSE, encoder=replace(_DENSE.encoder, **changes))
-    return Row(group, group, replace(_BASE, name=group, model=model, steps=DENSE_STEPS + STEPS))
+    steps = _BASE.steps + _ON.steps
+    recipe = replace(_BASE, name=group, model=model, init_from="", steps=steps)
+    return Row(group, group, recipe)
 
 
 def _window(left: int) -> Row:
@@ -96,19 +81,19 @@ def _budgets() -> tuple[Row, ...]:
 
 def _variants() -> tuple[Row, ...]:
     heads = replace(LEARNED, block_hidden=8)
-    dense_start = replace(
+    early = replace(
         _budget(RATIO, 0).recipe,
-        name="scratch",
-        init_from="tt-tiny",
+        name="early",
+        init_from=_BASE.init_from,
         optimizer=_BASE.optimizer,
-        steps=DENSE_STEPS + STEPS,
+        steps=_BASE.steps + _ON.steps,
     )
     return (
         _budget(RATIO, 0, "all-keys", keys="all"),
         _budget(RATIO, 0, "heads-on-blocks", arbitrator=heads),
         _on("target", 0, gated(_DENSE), objective="target", ratio=RATIO, price=4.0),
         _on("linear", 0, gated(_DENSE), objective="linear", price=2.0),
-        Row("scratch", "scratch", dense_start),
+        Row("early", "early", early),
     )
 
 
@@ -123,8 +108,8 @@ EXPERIMENTS = {
             title="Compute-amortized Transformer-Transducer",
             question=(
                 "What share of a streaming Transformer-Transducer's encoder can arbitrators leave "
-                "out, frame by frame, and how many more errors does that make? Is what they choose "
-                "better than what chance, a rule or a smaller model leaves out at the same cost?"
+                "out, frame by frame, and how many more errors does that make? Is that better than "
+                "a smaller model of the same cost, or attention to fewer frames?"
             ),
             parts=(
                 Part(
@@ -151,10 +136,10 @@ EXPERIMENTS = {
                 Part(
                     title="Variants",
                     text="Keys of all frames; arbitrators that see the blocks too; the other "
-                    "objectives; gates and weights from the beginning together.",
+                    "objectives; `early`: gates from `tt-tiny` on, which knows no sentences yet.",
                     rows=_variants(),
                     conditions=CONDITIONS,
-                    baseline="amortized-0.4",
+                    baseline=f"amortized-{RATIO:g}",
                 ),
             ),
         ),

@@ -53,7 +53,7 @@ class EmbeddedCorpus:
         self.name = self.folder.parent.name
         self._source = builder.as_data_source("all")
         self._utterances = self._read_index()
-        seed = self.name.rpartition("-seed")[2]
+        _, _, seed = self.name.partition("-seed")
         if seed not in ("", "0"):
             # Draws count their speakers alike, and another seed's are other people.
             self._utterances = [

@@ -84,6 +84,8 @@ class AmortizedEncoder(TransformerEncoder):
       components: gates of a frame, two a block: attention and feed-forward.
     """
 
+    config: AmortizedConfig
+
     def __init__(
         self,
         config: AmortizedConfig,
@@ -96,7 +98,6 @@ class AmortizedEncoder(TransformerEncoder):
         if not 0.0 < config.theta < 1.0:
             raise ValueError(f"theta lies between 0 and 1, not at {config.theta}")
         arbitrator = config.arbitrator
-        self.gating = config
         self.components = 2 * config.blocks
         # After the dense encoder's parts, which so begin as they do without gates.
         self.arbitrator = make_arbitrator(
@@ -136,9 +137,9 @@ class AmortizedEncoder(TransformerEncoder):
         logits, arbitrator = self.arbitrator(stacked, state.arbitrator)
         y, after = self.input(stacked), []
         for i, block in enumerate(self.blocks):
-            open_ = is_open(self._of_block(i, logits, block, y), self.gating.theta)
+            open_ = is_open(self._of_block(i, logits, block, y), self.config.theta)
             open_ = open_ & inside[:, :, None]
-            if within is not None and self.gating.keys == "active":
+            if within is not None and self.config.keys == "active":
                 # A whole utterance: nothing comes before it, and no one asks for its state.
                 update, block_state = packed_attention(block.attention, y, open_[..., 0]), None
             else:
@@ -204,7 +205,7 @@ class AmortizedEncoder(TransformerEncoder):
         after, drawn, by = [], [], []
         for i, block in enumerate(self.blocks):
             own = self._of_block(i, logits, block, y)
-            gates = draw_gates(own, keys[count + i], relaxation, self.gating.theta)
+            gates = draw_gates(own, keys[count + i], relaxation, self.config.theta)
             gates = jnp.where(inside[:, :, None], gates, 0.0)
             part_keys = split_key(keys[i], 2)
             update, block_state = self._masked_attention(
@@ -231,7 +232,7 @@ class AmortizedEncoder(TransformerEncoder):
     ) -> tuple[jax.Array, GatedState]:
         attention, h = part.attention, part.norm(x)
         projected = attention.query(h), attention.key(h), attention.value(h)
-        key_gates = gates if self.gating.keys == "active" else jnp.ones_like(gates)
+        key_gates = gates if self.config.keys == "active" else jnp.ones_like(gates)
         y, state = attention.attend_gated(*projected, key_gates, state)
         y = dropout(attention.output(y), part.dropout, key)
         return gates[:, :, None].astype(y.dtype) * y, state
@@ -242,7 +243,7 @@ class AmortizedEncoder(TransformerEncoder):
     ) -> tuple[jax.Array, GatedState]:
         """The next frames [B, n, D] of streams, projected where their gates are open."""
         attention, width = part.attention, self.config.width
-        all_keys = self.gating.keys == "all"
+        all_keys = self.config.keys == "all"
         if x.shape[0] * x.shape[1] == 1:
             return self._attention_of_one(part, x, open_, state)
         if all_keys:
@@ -259,7 +260,7 @@ class AmortizedEncoder(TransformerEncoder):
         self, part: SelfAttention, x: jax.Array, open_: jax.Array, state: GatedState
     ) -> tuple[jax.Array, GatedState]:
         """One frame of one stream: a branch, of which the closed one computes nothing."""
-        attention, all_keys = part.attention, self.gating.keys == "all"
+        attention, all_keys = part.attention, self.config.keys == "all"
         key, value = self._keys_and_values(part, x) if all_keys else (jnp.zeros_like(x),) * 2
 
         def attend(x: jax.Array, key: jax.Array, value: jax.Array) -> tuple[jax.Array, GatedState]:

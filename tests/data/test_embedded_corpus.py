@@ -56,6 +56,7 @@ def test_the_number_of_workers_changes_nothing(words: EmbeddedCorpus, tmp_path: 
     two = EmbeddedCorpus.open("words", "train", root=tmp_path, workers=2, **SIZE)
     assert digest(two) == digest(words)
     other = EmbeddedCorpus.open("words", "train", root=tmp_path, seed=1, **SIZE)
+    assert all(other.utterance(i).speaker.endswith("-seed1") for i in range(len(other)))
     assert digest(other) != digest(words)
 
 
