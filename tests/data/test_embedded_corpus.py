@@ -57,7 +57,11 @@ def test_the_number_of_workers_changes_nothing(words: EmbeddedCorpus, tmp_path: 
     assert digest(two) == digest(words)
     other = EmbeddedCorpus.open("words", "train", root=tmp_path, seed=1, **SIZE)
     assert all(other.utterance(i).speaker.endswith("-seed1") for i in range(len(other)))
-    assert digest(other) != digest(words)
+    # Their names differ anyhow: what they say and how it sounds must.
+    assert [other.utterance(i).text for i in range(6)] != [
+        words.utterance(i).text for i in range(6)
+    ]
+    assert other.samples(0).tobytes() != words.samples(0).tobytes()
 
 
 def test_a_large_draw_is_written_in_parts(
