@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..train.recipe import Recipe
 
-FAMILIES = ("rnnt", "conv_rnnt", "conformer", "contextnet", "transformer", "amortized")
+FAMILIES = ("rnnt", "conv_rnnt", "conformer", "contextnet", "transformer", "amortized", "sts")
 
 
 def presets() -> "dict[str, Recipe]":

@@ -5,7 +5,12 @@ loader is the number of the next step. A batch is a dictionary of arrays, this p
 
     samples [B, N] int16, sample_lengths [B], labels [B, U] int32, label_lengths [B], index [B]
 
-N and U depend on the bucket alone, so a bucket is one compilation.
+and for a model that learns turns, with its channels C and at most K turns on one of them:
+
+    labels [B, C, U], label_lengths [B, C], label_times [B, C, U] (seconds at which a marker should
+    come, NaN for words), turn_spans [B, C, K, 2] (seconds from start to end, NaN where no turn is)
+
+N, U and K depend on the bucket alone, so a bucket is one compilation.
 """
 
 import threading
@@ -20,9 +25,11 @@ import numpy as np
 from .audio import SAMPLE_RATE
 from .augment import AugmentConfig, Augmenter
 from .batching import BatchPlan, PlannedBatch, choose_bounds
-from .corpus import Corpus, is_endless
+from .corpus import Corpus, Utterance, is_endless
 from .errors import InputError, Rejected
-from .tokenizer import BLANK, Tokenizer
+from .targets import Speller, Target, label_arrays
+from .tokenizer import Tokenizer
+from .turns import Rule
 from .views import CachedCorpus, epoch_durations
 
 Batch = dict[str, np.ndarray]
@@ -48,6 +55,7 @@ class DataConfig:
     workers: int = 2  # threads that load batches
     prefetch: int = 4  # batches ready ahead
     cache_gb: float = 1.0  # decoded recordings kept in memory; an hour takes 0.115
+    channel_rule: Rule = "first_free"  # of conversations: the channel of a turn
 
 
 class Loader:
@@ -71,17 +79,19 @@ class Loader:
         process_index: int,
         process_count: int,
         multiple: int,
+        channels: int = 1,
     ):
         if multiple % process_count:
             raise ValueError(f"multiple {multiple} is no multiple of {process_count} processes")
-        self.corpus, self.tokenizer, self.config = corpus, tokenizer, config
+        self.corpus, self.config = corpus, config
+        self._speller = Speller(tokenizer, channels, config.channel_rule)
         self.seed, self.process_index, self.process_count = seed, process_index, process_count
         self.quarantine: list[Rejected] = []
         self._bad: set[int] = set()
         self._lock = threading.Lock()
         self._batches: Any = None  # grain's iterator; None while it is closed
         self._endless = is_endless(corpus)
-        self._labels, counts, usable = self._encode_all()
+        self._targets, counts, usable = self._spell_all()
         durations = epoch_durations(corpus, 0)
         self.plan = BatchPlan(
             lru_cache(4)(partial(epoch_durations, corpus)) if self._endless else durations,
@@ -102,44 +112,41 @@ class Loader:
             self.corpus = CachedCorpus(corpus, int(config.cache_gb * 1e9))
         self.seek(start_step)
 
-    def _encode_all(self) -> tuple[list[np.ndarray] | None, np.ndarray, np.ndarray]:
-        """Labels of all items, their counts, and which can be used.
+    def _spell_all(self) -> tuple[list[Target | None] | None, np.ndarray, np.ndarray]:
+        """Targets of all items, their labels' counts, and which can be used.
 
-        An endless corpus keeps no labels, and what it cannot spell today it meets again tomorrow:
+        An endless corpus keeps no targets, and what it cannot spell today it meets again tomorrow:
         there, `_row` replaces it.
         """
-        labels: list[np.ndarray] = []
+        targets: list[Target | None] = []
         rejected: list[Rejected] = []
         for i in range(len(self.corpus)):
             utterance = self.corpus.utterance(i)
             try:
-                ids = self.tokenizer.encode(utterance.text)
-                reason = "" if ids else "has no text."
+                targets.append(self._speller(utterance))
             except InputError as error:
-                ids, reason = [], str(error)
-            labels.append(np.asarray(ids, np.int32))
-            if reason:
-                rejected.append(Rejected(utterance.id, reason))
-        counts = np.asarray([len(ids) for ids in labels])
+                targets.append(None)
+                rejected.append(Rejected(utterance.id, str(error)))
+        counts = np.asarray([target.count if target else 0 for target in targets])
         if not counts.any():
             raise InputError(
                 f"{self.corpus.name}: no text of it can be used "
                 f"(the first: {rejected[0].reason.rstrip('.')})."
             )
         if self._endless:
-            return None, counts, np.ones(len(labels), bool)
+            return None, counts, np.ones(len(targets), bool)
         self.quarantine += rejected
-        return labels, counts, counts > 0
+        return targets, counts, counts > 0
 
     def _label_counts(self, epoch: int) -> np.ndarray:
         """Tokens of an endless corpus's epoch; 0 where a text cannot be spelled."""
         count = len(self.corpus)
-        texts = (self.corpus.utterance(epoch * count + i).text for i in range(count))
-        return np.asarray([self._spelled(text) for text in texts])
+        items = (self.corpus.utterance(epoch * count + i) for i in range(count))
+        return np.asarray([self._spelled(utterance) for utterance in items])
 
-    def _spelled(self, text: str) -> int:
+    def _spelled(self, utterance: Utterance) -> int:
         try:
-            return len(self.tokenizer.encode(text))
+            return self._speller(utterance).count
         except InputError:
             return 0
 
@@ -186,25 +193,23 @@ class Loader:
         """
         planned = self.plan.batch(step)
         rows = planned.process_rows(self.process_index, self.process_count)
-        width = self.plan.label_lengths[planned.bucket]
         batch = {
             "samples": np.zeros((len(rows), planned.bucket_samples), np.int16),
             "sample_lengths": np.zeros(len(rows), np.int32),
-            "labels": np.full((len(rows), width), BLANK, np.int32),
-            "label_lengths": np.zeros(len(rows), np.int32),
             "index": np.zeros(len(rows), np.int32),
         }
-        for target, row in enumerate(rows):
-            index, samples, labels = self._row(planned, row)
-            batch["samples"][target, : len(samples)] = samples
-            batch["sample_lengths"][target] = len(samples)
-            batch["labels"][target, : len(labels)] = labels
-            batch["label_lengths"][target] = len(labels)
-            batch["index"][target] = index
-        return batch
+        targets: list[Target] = []
+        for row, chosen in enumerate(rows):
+            index, samples, target = self._row(planned, chosen)
+            batch["samples"][row, : len(samples)] = samples
+            batch["sample_lengths"][row] = len(samples)
+            batch["index"][row] = index
+            targets.append(target)
+        room = self.plan.label_lengths[planned.bucket]
+        return batch | label_arrays(targets, room, by_turns=self._speller.by_turns)
 
-    def _row(self, planned: PlannedBatch, row: int) -> tuple[int, np.ndarray, np.ndarray]:
-        """(index, samples, labels) of a row, or of the next row of the batch that can be read."""
+    def _row(self, planned: PlannedBatch, row: int) -> tuple[int, np.ndarray, Target]:
+        """(index, samples, target) of a row, or of the next row of the batch that can be read."""
         reason = ""
         for attempt in range(len(planned.indices)):
             chosen = (row + attempt) % len(planned.indices)
@@ -212,25 +217,25 @@ class Loader:
             if index in self._bad:
                 continue
             try:
-                labels = self._encoded(index, self.plan.label_lengths[planned.bucket])
+                target = self._target(index, speed, self.plan.label_lengths[planned.bucket])
                 samples = self._samples(index, speed, planned)
             except (InputError, OSError) as error:
                 reason = str(error)
                 self._reject(index, reason)
                 continue
-            return index, samples, labels
+            return index, samples, target
         raise InputError(
             f"{self.corpus.name}: none of the {len(planned.indices)} recordings of a batch can be "
             f"read ({reason.rstrip('.') or self.quarantine[-1].reason.rstrip('.')})."
         )
 
-    def _encoded(self, index: int, room: int) -> np.ndarray:
-        if self._labels is not None:
-            return self._labels[index]
-        labels = np.asarray(self.tokenizer.encode(self.corpus.utterance(index).text), np.int32)
-        if not 0 < len(labels) <= room:
-            raise InputError(f"has {len(labels)} tokens where its length has room for {room}.")
-        return labels
+    def _target(self, index: int, speed: float, room: int) -> Target:
+        target = self._targets[index] if self._targets else None
+        if target is None:
+            target = self._speller(self.corpus.utterance(index))
+            if target.count > room:
+                raise InputError(f"has {target.count} tokens where its length has room for {room}.")
+        return target if speed == 1.0 else target.at_speed(speed)
 
     def _samples(self, index: int, speed: float, planned: PlannedBatch) -> np.ndarray:
         samples = self.corpus.samples(index)
@@ -262,6 +267,7 @@ def make_loader(
     process_index: int = 0,
     process_count: int = 1,
     multiple: int = 1,
+    channels: int = 1,
 ) -> Loader:
     """Training batches, endless, from `start_step` on.
 
@@ -275,6 +281,7 @@ def make_loader(
       process_index: this host.
       process_count: number of hosts; each yields its rows of the same plan.
       multiple: batch sizes over all hosts are multiples of it: the number of devices.
+      channels: of the model, for conversations.
 
     Raises:
       InputError: when nothing of the corpus can be used.
@@ -289,6 +296,7 @@ def make_loader(
         process_index=process_index,
         process_count=process_count,
         multiple=multiple,
+        channels=channels,
     )
 
 

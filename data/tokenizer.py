@@ -22,6 +22,10 @@ _ENGLISH = frozenset("abcdefghijklmnopqrstuvwxyz'")
 # The E step adds up per thread, so the result depends on their number: fixed, not the machine's.
 _THREADS = 4
 
+START_OF_TURN, END_OF_TURN, NEXT_TURN = "<sot>", "<eot>", "<st>"
+MARKERS = {"none": (), "separator": (NEXT_TURN,), "turns": (START_OF_TURN, END_OF_TURN)}
+"""Tokens that are no text, behind the pieces: what stands around the turns of a conversation."""
+
 
 @dataclass(frozen=True)
 class TokenizerConfig:
@@ -29,6 +33,7 @@ class TokenizerConfig:
 
     kind: Literal["unigram", "char"] = "unigram"
     vocab_size: int = 256  # with the blank; an upper bound: few distinct words give fewer pieces
+    markers: Literal["none", "separator", "turns"] = "none"  # tokens around turns, beyond these
 
 
 class Tokenizer:
@@ -138,6 +143,26 @@ class Tokenizer:
         """The serialized model, for `from_bytes`."""
         return self._model
 
+    def with_markers(self, names: Iterable[str]) -> "Tokenizer":
+        """This tokenizer with further tokens at the end that no text has; those it has are kept."""
+        from sentencepiece import sentencepiece_model_pb2
+
+        proto = sentencepiece_model_pb2.ModelProto.FromString(self._model)  # type: ignore[attr-defined]
+        for name in names:
+            if name not in self.markers:
+                piece = proto.pieces.add(piece=name, score=0.0)
+                piece.type = piece.CONTROL
+        return Tokenizer(proto.SerializeToString())
+
+    @cached_property
+    def markers(self) -> dict[str, int]:
+        """Ids of the tokens that mark turns, by name."""
+        return {
+            piece: i
+            for i, piece in enumerate(self.pieces)
+            if i != BLANK and self._processor.is_control(i)
+        }
+
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:
         return Tokenizer, (self._model,)
 
@@ -170,7 +195,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of ids; blanks are left out.
+        """Text of ids; blanks are left out, and markers of turns end a word.
 
         Raises:
           InputError: for an id outside the vocabulary.
@@ -180,12 +205,12 @@ class Tokenizer:
             if not 0 <= i < len(self.pieces):
                 raise InputError(f"token {i} lies outside the vocabulary of {self.vocab_size}.")
             if i != BLANK:
-                pieces.append(self.pieces[i])
-        return "".join(pieces).replace(_SPACE, " ").strip()
+                pieces.append(_SPACE if self._processor.is_control(i) else self.pieces[i])
+        return " ".join("".join(pieces).replace(_SPACE, " ").split())
 
     def starts_word(self, i: int) -> bool:
-        """Whether a new word begins with this token."""
-        return self.pieces[i].startswith(_SPACE)
+        """Whether a new word begins with this token; a marker ends the one before."""
+        return self.pieces[i].startswith(_SPACE) or self._processor.is_control(i)
 
 
 def _normalized(texts: Iterable[str], counts: dict[str, int]) -> Iterator[str]:

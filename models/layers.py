@@ -61,12 +61,16 @@ class LSTM(nnx.Module):
             c=jnp.zeros((batch, self.width), jnp.promote_types(self.dtype, jnp.float32)),
         )
 
-    def __call__(self, x: jax.Array, state: LSTMState | None = None) -> tuple[jax.Array, LSTMState]:
+    def __call__(
+        self, x: jax.Array, state: LSTMState | None = None, added: jax.Array | None = None
+    ) -> tuple[jax.Array, LSTMState]:
         """Runs over a sequence.
 
         Args:
           x: [B, T, D].
           state: where to go on from; None is the start.
+          added: [B, 4 width], added to the projection of every frame: what a further input that
+            stays the same would give.
 
         Returns:
           `(y [B, T, width] in the compute type, the state after the last frame)`.
@@ -79,6 +83,8 @@ class LSTM(nnx.Module):
         x = x.swapaxes(0, 1).astype(self.dtype)
         projected = jnp.matmul(x, kernel, preferred_element_type=wide)
         projected = projected + self.bias[...].astype(wide)[None, None, :]
+        if added is not None:
+            projected = projected + added.astype(wide)[None]
         hidden, h, c = lstm_scan(projected, recurrent.astype(self.dtype), state.h, state.c)
         return hidden.swapaxes(0, 1), LSTMState(h, c)
 

@@ -22,6 +22,8 @@ class Encoder(Protocol):
       lookahead: input frames after these that output frame t sees.
       receptive_field: input frames that it sees from its last one backwards, that one included;
         None: all.
+
+    One that gives several channels has them as rows, `channels` for each row of its input.
     """
 
     stride: int
@@ -121,8 +123,9 @@ def assert_streaming_contract(
     full = jnp.full((batch,), frames, jnp.int32)
     whole = jax.jit(lambda x, lengths: encoder(x, lengths))
     y, lengths = whole(x, full)
-    expected = frames // encoder.stride
-    assert y.shape[:2] == (batch, expected), f"output is {y.shape}, not [{batch}, {expected}, ...]"
+    expected, channels = frames // encoder.stride, getattr(encoder, "channels", 1)
+    rows = batch * channels
+    assert y.shape[:2] == (rows, expected), f"output is {y.shape}, not [{rows}, {expected}, ...]"
     assert np.all(np.asarray(lengths) == expected), f"lengths are {lengths}, not {expected}"
 
     step = jax.jit(lambda chunk, state: encoder.step(chunk, state))
@@ -131,10 +134,11 @@ def assert_streaming_contract(
         _assert_close(streamed, y, tolerance, f"chunks of {tuple(sizes)} frames differ from whole")
     for row in range(batch):
         alone, _ = whole(x[row : row + 1], full[:1])
-        _assert_close(alone[0], y[row], tolerance, f"row {row} alone differs from the batch")
+        own = y[row * channels : (row + 1) * channels]
+        _assert_close(alone, own, tolerance, f"row {row} alone differs from the batch")
 
     _assert_reach(encoder, x, full)
-    _assert_padding_ignored(whole, x, encoder.stride, tolerance)
+    _assert_padding_ignored(whole, x, encoder.stride, channels, tolerance)
 
 
 def _assert_close(actual: Any, desired: Any, tolerance: float, message: str) -> None:
@@ -176,6 +180,7 @@ def _assert_padding_ignored(
     whole: Callable[..., tuple[jax.Array, jax.Array]],
     x: np.ndarray,
     stride: int,
+    channels: int,
     tolerance: float,
 ) -> None:
     """Rows of different lengths: zeros, NaN or noise after them give the same, gradients too."""
@@ -203,4 +208,5 @@ def _assert_padding_ignored(
         np.testing.assert_array_equal(filled_gradient, gradient, f"{message} the gradient")
     last = int(lengths[-1])
     alone, _ = whole(x[-1:, :last], lengths[-1:])
-    _assert_close(reference[-1, : last // stride], alone[0], tolerance, "padding changes a row")
+    kept = reference[-channels:, : last // stride]
+    _assert_close(kept, alone, tolerance, "padding changes a row")

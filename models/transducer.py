@@ -17,6 +17,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from .encoders import EncoderConfig, make_encoder
+from .encoders.separator import SeparatorConfig
 from .frontend import FrontendConfig, FrontendState, LogMel
 from .layers import LSTM, LSTMState, dropout, split_key
 
@@ -76,6 +77,11 @@ class TransducerConfig:
     joint: JointConfig = dataclasses.field(default_factory=JointConfig)
     ctc: bool = False
     simple: bool = False
+
+
+def channels_of(config: TransducerConfig) -> int:
+    """Channels of its encoder, without building it: 1 of all families but the separator's."""
+    return config.encoder.channels if isinstance(config.encoder, SeparatorConfig) else 1
 
 
 class StreamState(NamedTuple):
@@ -214,6 +220,8 @@ class Transducer(nnx.Module):
     Attributes:
       samples_per_step: samples that give one encoder frame.
       frame_s: the same in seconds.
+      channels: rows of the encoder's output for each row of its input: talkers at once that it
+        tells apart. Whatever comes after the encoder takes them for rows of a batch.
     """
 
     def __init__(self, config: TransducerConfig, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
@@ -240,6 +248,7 @@ class Transducer(nnx.Module):
         )
         self.samples_per_step = config.frontend.step * self.encoder.stride
         self.frame_s = self.samples_per_step / config.frontend.sample_rate
+        self.channels = self.encoder.channels
 
     def features(self, samples: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Samples [B, N] and lengths [B] -> `(x [B, T, D] float32, lengths [B])`."""
@@ -248,7 +257,8 @@ class Transducer(nnx.Module):
     def encode(
         self, x: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None
     ) -> tuple[jax.Array, jax.Array]:
-        """Features [B, T, D] and lengths [B] -> `(encoded [B, T // stride, J], lengths [B])`."""
+        """Features [B, T, D] and lengths [B] -> `(encoded [B, T // stride, J], lengths [B])`; with
+        channels, [B * channels] rows."""
         return self.encoder(x, lengths, key=key)
 
     def predict(self, labels: jax.Array, *, key: jax.Array | None = None) -> jax.Array:

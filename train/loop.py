@@ -31,7 +31,8 @@ from ..data.corpus import Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
 from ..data.files import replace_file
 from ..data.loader import make_loader
-from ..data.tokenizer import Tokenizer
+from ..data.tokenizer import MARKERS, Tokenizer
+from ..models.transducer import channels_of
 from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space
 from .optimizer import make_optimizer
 from .progress import RunLog
@@ -131,6 +132,7 @@ def _train(
         seed=recipe.seed,
         start_step=first,
         multiple=mesh.shape["data"] * mesh.shape["fsdp"] * recipe.optimizer.accumulate,
+        channels=channels_of(recipe.model),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
     )
@@ -180,6 +182,21 @@ def _require_heads(recipe: Recipe) -> None:
         raise InputError(
             "the pruned loss takes no HAT joint: leave out --loss.pruned-range "
             "or --model.joint.hat."
+        )
+    turns = loss.turns
+    if loss.pruned_range and (turns.late or turns.early):
+        raise InputError(
+            "the pruned loss takes no penalties on turn markers: leave out --loss.pruned-range, or "
+            "--loss.turns.late and --loss.turns.early."
+        )
+    if (turns.late or turns.early) and recipe.tokenizer.markers != "turns":
+        raise InputError(
+            "--loss.turns.late and --loss.turns.early are of start- and end-of-turn markers: give "
+            "--tokenizer.markers turns."
+        )
+    if turns.activity and channels_of(model) < 2:
+        raise InputError(
+            "speech activity is of a model with channels: leave out --loss.turns.activity."
         )
     if loss.pruned_range and loss.delay_penalty:
         raise InputError(
@@ -252,7 +269,9 @@ def _run(
                 f"training was told to stop; step {step} is saved: go on with --resume."
             )
         if not last and step % recipe.eval_every == 0:
-            log.record(step, {"dev/wer": validation(state.ema, state.frozen)})
+            wer = validation(state.ema, state.frozen)
+            log.record(step, {"dev/wer": wer})
+            validation.require_speech(wer, step, recipe.steps)
             window_audio, window_began = 0.0, time.monotonic()
     return state, total_audio
 
@@ -302,6 +321,8 @@ def _tokenizer(recipe: Recipe, run_dir: Path, corpus: Corpus, start: Start | Non
     else:
         texts = (corpus.utterance(i).text for i in range(len(corpus)))
         tokenizer = Tokenizer.train(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.kind)
+    if recipe.tokenizer.markers != "none":
+        tokenizer = tokenizer.with_markers(MARKERS[recipe.tokenizer.markers])
     replace_file(path, tokenizer.to_bytes())
     return tokenizer
 

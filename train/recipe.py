@@ -44,9 +44,36 @@ class ComputeConfig:
 
 
 @dataclass(frozen=True)
+class TurnLossConfig:
+    """Of models with markers around turns (`train.losses.turns`)."""
+
+    late: float = 0.0
+    """Nats a second by which an end-of-turn marker loses that comes later than `buffer`; the
+    paper's 0.1 for 30 ms is 3.3."""
+    buffer: float = 0.2
+    """Seconds after the turn's end in which the marker costs nothing."""
+    cap: float = 5.0
+    """Nats, the most that a late marker loses."""
+    early: float = 0.0
+    """Nats a second by which a marker loses that comes before the turn has ended, or begun."""
+    start_of_turn: bool = False
+    """Penalise start-of-turn markers as well."""
+    late_after: int = 0
+    """Steps without these penalties: before a model recognises something they keep it from
+    learning."""
+    activity: float = 0.0
+    """Weight of the speech activity's cross entropy, summed over frames as the transducer's loss
+    is; 0.1 makes it about a tenth of the loss in the beginning."""
+    activity_after: int = 0
+    """Steps without it."""
+
+
+@dataclass(frozen=True)
 class LossConfig:
     fastemit: float = 0.005
     """FastEmit's lambda (Yu et al. 2020): the gradient of label arcs is scaled by 1 + lambda."""
+    fastemit_after: int = 0
+    """Steps without FastEmit."""
     delay_penalty: float = 0.0
     """Nats a frame by which late labels lose against early ones (Kang et al. 2022); not with the
     pruned loss. Before a model has learned it keeps it from learning: go on from another one."""
@@ -61,6 +88,7 @@ class LossConfig:
     """Steps, at most a quarter of all, in which the weights of simple and pruned loss go from 1 and
     0.1 to `simple_weight` and 1: windows mean nothing before the simple joiner has learned."""
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    turns: TurnLossConfig = field(default_factory=TurnLossConfig)
 
 
 @dataclass(frozen=True)

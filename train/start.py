@@ -20,7 +20,17 @@ from .sharding import shardings
 from .step import TrainState, build_model, merge_model, split_model
 
 STATISTICS_UTTERANCES = 256
-ADDED_PARTS = ("arbitrator", "heads", "price", "ctc", "simple")
+ADDED_PARTS = (
+    "arbitrator",
+    "heads",
+    "price",
+    "ctc",
+    "simple",
+    "label",
+    "speech",
+    "untied",
+    "untied_norms",
+)
 """Parts that a run may add to the weights that it starts from; they are born fresh."""
 
 
@@ -84,7 +94,8 @@ def initial_state(
 
 
 def _check(start: Start, shapes: TrainState) -> None:
-    """Raises InputError where the weights are not those of the model, added parts aside."""
+    """Raises InputError where the weights are not those of the model: parts may be added to it, and
+    tokens to its vocabulary."""
 
     def by_path(tree: Any) -> dict[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
@@ -93,7 +104,9 @@ def _check(start: Start, shapes: TrainState) -> None:
     have = by_path((start.params, start.frozen))
     need = by_path((shapes.params, shapes.frozen))
     added = {k for k in need.keys() - have.keys() if any(f"['{p}']" in k for p in ADDED_PARTS)}
-    odd = sorted(k for k in have.keys() | need.keys() - added if have.get(k) != need.get(k))
+    grown = {k for k in have.keys() & need.keys() if _more_tokens(k, have[k], need[k])}
+    known = (have.keys() | need.keys()) - added - grown
+    odd = sorted(k for k in known if have.get(k) != need.get(k))
     if odd:
         raise InputError(
             f"the weights of --init-from do not fit this recipe's model: {odd[0]} is "
@@ -101,11 +114,22 @@ def _check(start: Start, shapes: TrainState) -> None:
         )
 
 
+def _more_tokens(path: str, have: tuple[int, ...], need: tuple[int, ...]) -> bool:
+    """Whether a leaf over the vocabulary is to get further tokens, at its end."""
+    axis = 0 if "['embedding']" in path else -1
+    if not any(f"['{part}']" in path for part in ("embedding", "joiner", "ctc", "simple")):
+        return False
+    others = [tuple(n for i, n in enumerate(s) if i != axis % len(s)) for s in (have, need)]
+    return len(have) == len(need) and others[0] == others[1] and have[axis] < need[axis]
+
+
 def _over(fresh: Any, given: Any) -> Any:
-    """The tree `fresh` with the leaves that `given` has."""
+    """The tree `fresh` with the leaves that `given` has; what a leaf has beyond stays fresh."""
     if isinstance(fresh, tuple):
         return tuple(_over(f, g) for f, g in zip(fresh, given, strict=True))
     if not isinstance(fresh, Mapping):
+        if fresh.shape != given.shape:
+            return fresh.at[tuple(slice(n) for n in given.shape)].set(given)
         return given
     return {k: _over(v, given[k]) if k in given else v for k, v in fresh.items()}
 

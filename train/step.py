@@ -13,9 +13,11 @@ from jax.typing import ArrayLike
 from ..data.augment import spec_augment, warp_frequency
 from ..models.cost import gated_cost
 from ..models.encoders.amortized import AmortizedEncoder
+from ..models.encoders.separator import SeparatorEncoder
 from ..models.frontend import append_tail
 from ..models.transducer import Transducer
 from .losses import compute, pruned_transducer_loss, transducer_loss
+from .losses.turns import activity_loss, marker_penalties
 from .optimizer import ema_update, learning_rate
 from .recipe import Recipe
 
@@ -64,7 +66,10 @@ def losses(
     """Mean loss of a batch of utterances, and its parts.
 
     batch: samples int16 [B, N], sample_lengths [B], labels [B, U], label_lengths [B]; `rows` says
-    how they lie on a mesh. The weights of the pruned loss depend on the step.
+    how they lie on a mesh. Of a model with channels, and of one with markers of turns, labels are
+    [B, C, U] and label_lengths [B, C]; label_times [B, C, U] and turn_spans [B, C, K, 2] say in
+    seconds when markers should come and turns are spoken. A conversation's loss is the sum of its
+    channels'. Several weights depend on the step.
     """
     mask_key, warp_key, encoder_key, prediction_key = jax.random.split(key, 4)
     frontend = recipe.model.frontend
@@ -78,34 +83,56 @@ def losses(
         high_hz=frontend.high_hz,
     )
     x = spec_augment(mask_key, x, lengths, recipe.augment, bins=frontend.bins)
-    encoder, now = model.encoder, None
-    if isinstance(encoder, AmortizedEncoder):
+    encoder, now, heard, activity = model.encoder, None, lengths, None
+    if isinstance(encoder, SeparatorEncoder):
+        encoded, lengths, activity = encoder.separate(x, lengths, key=encoder_key)
+    elif isinstance(encoder, AmortizedEncoder):
         relaxed = compute.relaxation(recipe.loss.compute, step, recipe.steps)
         encoded, lengths, gates = encoder.masked(x, lengths, key=encoder_key, relaxation=relaxed)
         now = compute.spent(gates, lengths, gated_cost(recipe.model))
     else:
         encoded, lengths = model.encode(x, lengths, key=encoder_key)
-    labels, label_lengths = batch["labels"], batch["label_lengths"]
+    # A channel is a row like any other from here on.
+    labels = batch["labels"].reshape(len(encoded), -1)
+    label_lengths = batch["label_lengths"].reshape(-1)
     predicted = model.predict(labels, key=prediction_key)
     targets = labels, lengths, label_lengths
+    fastemit = recipe.loss.fastemit
+    if recipe.loss.fastemit_after:
+        fastemit = jnp.where(jnp.asarray(step) < recipe.loss.fastemit_after, 0.0, fastemit)
+    turns, penalties = recipe.loss.turns, None
+    if turns.late or turns.early:
+        times = batch["label_times"].reshape(labels.shape)
+        penalties = marker_penalties(turns, times, encoded.shape[1], model.frame_s, step)
     if recipe.loss.pruned_range:
-        total, parts = pruned_losses(model, encoded, predicted, targets, recipe, step)
+        total, parts = pruned_losses(model, encoded, predicted, targets, recipe, fastemit, step)
     else:
         total = transducer_loss(
             encoded,
             predicted,
             model.joint_logits,
             *targets,
-            fastemit=recipe.loss.fastemit,
+            fastemit=fastemit,
             delay_penalty=recipe.loss.delay_penalty,
+            label_penalties=penalties,
             hat=recipe.model.joint.hat,
             sharding=rows,
         ).mean()
+        total = model.channels * total
         parts = {"transducer": total}
     if recipe.loss.ctc_weight:
         ctc = ctc_loss(model.ctc_logits(encoded), labels, lengths, label_lengths).mean()
+        ctc = model.channels * ctc
         parts["ctc"] = ctc
         total = total + recipe.loss.ctc_weight * ctc
+    if turns.activity and activity is not None:
+        spans = batch["turn_spans"].reshape(len(encoded), -1, 2)
+        frame_s = frontend.step / frontend.sample_rate
+        frames = jnp.repeat(heard, model.channels)
+        spoken = model.channels * activity_loss(activity, spans, frames, frame_s).mean()
+        parts["activity"] = spoken
+        on = jnp.asarray(step) >= turns.activity_after
+        total = total + jnp.where(on, turns.activity, 0.0) * spoken
     if isinstance(encoder, AmortizedEncoder) and now is not None:
         added, price = compute.penalty(
             recipe.loss.compute, now, encoder.price[...], total, step, recipe.steps
@@ -131,6 +158,7 @@ def pruned_losses(
     predicted: jax.Array,
     targets: tuple[jax.Array, jax.Array, jax.Array],
     recipe: Recipe,
+    fastemit: ArrayLike,
     step: ArrayLike,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean of the pruned and the simple loss under their weights, and both without.
@@ -149,9 +177,9 @@ def pruned_losses(
         s_range=config.pruned_range,
         simple_weight=1.0 + done * (config.simple_weight - 1.0),
         pruned_weight=0.1 + done * 0.9,
-        fastemit=config.fastemit,
+        fastemit=fastemit,
     )
-    return loss.mean(), {"pruned": pruned.mean(), "simple": simple.mean()}
+    return model.channels * loss.mean(), {"pruned": pruned.mean(), "simple": simple.mean()}
 
 
 def ctc_loss(

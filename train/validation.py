@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import permutations
 from typing import Any
 
 import jax
@@ -9,39 +10,60 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from ..data.corpus import Corpus, is_endless
+from ..data.corpus import Corpus, Utterance, is_endless
 from ..data.errors import InputError
 from ..data.joined import JoinedCorpus
 from ..data.loader import evaluation_batches
+from ..data.targets import Speller
 from ..data.text import normalize
 from ..data.tokenizer import Tokenizer
+from ..data.turns import assign_channels, turns_of
 from ..data.views import SelectedCorpus
 from ..metrics.wer import WordErrors, word_errors
 from ..models.decoding import greedy
 from ..models.frontend import append_tail
+from ..models.transducer import channels_of
 from .recipe import Recipe
 from .sharding import put_batch
 from .step import merge_model
 
 MAX_TOKENS = 96
+MAX_TOKENS_OF_TURNS = 240
 HELD_OUT = 10
 """One in so many speakers, or utterances, is held out where no development set is given."""
 
 
+COLLAPSE_STEPS = 1_000
+"""Before so many steps, saying nothing is how most models begin."""
+COLLAPSE_WER = 0.8
+"""Whoever has been better than this and says nothing has lost it."""
+
+
 class Validation:
-    """`validation(params, frozen) -> WER` on `recipe.eval_utterances` of the development set."""
+    """`validation(params, frozen) -> WER` on `recipe.eval_utterances` of the development set.
+
+    Of conversations: the words of each channel against those that the channel rule puts there,
+    channels exchanged where that has fewer errors. It is at least the ORC-WER.
+
+    Attributes:
+      silent: whether the model said nothing at all the last time.
+    """
 
     def __init__(
         self, graphdef: Any, recipe: Recipe, corpus: Corpus, tokenizer: Tokenizer, mesh: Mesh
     ):
         self.tokenizer = tokenizer
         self.mesh = mesh
+        self.silent = False
+        self._best = 1.0
+        self._channels = channels_of(recipe.model)
+        speller = Speller(tokenizer, self._channels, recipe.data.channel_rule)
         count = min(len(corpus), recipe.eval_utterances)
         spread = np.linspace(0, len(corpus) - 1, count).astype(int) if count else []
         corpus = SelectedCorpus(corpus, [int(i) for i in spread], corpus.name)
         self.batches = list(evaluation_batches(corpus, multiple=mesh.size))
         self.references = {
-            i: normalize(corpus.utterance(i).text)
+            i: _texts(corpus.utterance(i), speller)
             for batch in self.batches
             for i in batch["index"].tolist()
             if i >= 0
@@ -53,22 +75,71 @@ class Validation:
                 *append_tail(batch["samples"], batch["sample_lengths"], recipe.model.frontend)
             )
             encoded, lengths = model.encode(x, lengths)
-            hypotheses, _ = greedy(model, encoded, lengths, max_tokens=MAX_TOKENS)
+            most = MAX_TOKENS_OF_TURNS if speller.by_turns else MAX_TOKENS
+            hypotheses, _ = greedy(model, encoded, lengths, max_tokens=most)
             return hypotheses.tokens, hypotheses.counts
 
         self.decode = jax.jit(decode)
 
     def __call__(self, params: Any, frozen: Any) -> float:
         """WER as a fraction; 1.0 where the development set has no words."""
-        errors = WordErrors()
+        errors, said = WordErrors(), 0
         for batch in self.batches:
             rows = {k: _slice(v) for k, v in batch.items() if k != "index"}
             decoded = self.decode(params, frozen, put_batch(rows, self.mesh))
             tokens, counts = multihost_utils.process_allgather(decoded, tiled=True)
-            for i, row, n in zip(batch["index"].tolist(), tokens, counts, strict=True):
+            texts = [self.tokenizer.decode(row[:n]) for row, n in zip(tokens, counts, strict=True)]
+            for row, i in enumerate(batch["index"].tolist()):
                 if i >= 0:
-                    errors += word_errors(self.references[i], self.tokenizer.decode(row[:n]))
+                    heard = texts[row * self._channels : (row + 1) * self._channels]
+                    said += sum(map(bool, heard))
+                    errors += _fewest(self.references[i], heard)
+        self.silent = not said and errors.words > 0
         return errors.wer if errors.words else 1.0
+
+    def require_speech(self, wer: float, step: int, steps: int) -> None:
+        """Raises InputError where the model has collapsed to saying nothing, and will not recover.
+
+        wer: of the last call, after `step` of `steps`.
+        """
+        late = step >= max(COLLAPSE_STEPS, steps // 2)
+        if self.silent and (late or self._best < COLLAPSE_WER):
+            before = (
+                f"after it had reached {100 * self._best:.0f} % word errors"
+                if self._best < COLLAPSE_WER
+                else "and has never said anything"
+            )
+            raise InputError(
+                f"training stopped at step {step}: the model says nothing at all on the "
+                f"development set (all its output is blank), {before}. Lower --optimizer.peak-lr "
+                "and --loss.fastemit, let penalties begin later, or begin from another model with "
+                "--init-from."
+            )
+        self._best = min(self._best, wer)
+
+
+def _texts(utterance: Utterance, speller: Speller) -> list[str]:
+    """The words of each channel."""
+    if not speller.by_turns:
+        return [normalize(utterance.text)]
+    turns = turns_of(utterance)
+    channels, _ = assign_channels(turns, speller.rule, speller.channels)
+    placed = list(zip(turns, channels, strict=True))
+    return [
+        " ".join(normalize(turn.text) for turn, channel in placed if channel == c)
+        for c in range(speller.channels)
+    ]
+
+
+def _fewest(references: Sequence[str], heard: Sequence[str]) -> WordErrors:
+    """Errors over all channels, in the order of them that has fewest."""
+    candidates = []
+    for order in permutations(heard):
+        errors = WordErrors()
+        for reference, text in zip(references, order, strict=True):
+            errors += word_errors(reference, text)
+        candidates.append(errors)
+    return min(candidates, key=lambda errors: errors.total)
 
 
 def hold_out(corpus: Corpus) -> tuple[Corpus, Corpus, str]:

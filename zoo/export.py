@@ -84,6 +84,7 @@ def export_model(
                 path.name: hashlib.sha256(path.read_bytes()).hexdigest()
                 for path in sorted(fresh.iterdir())
             },
+            channels=model.channels,
         )
         (fresh / MANIFEST).write_text(manifest.to_json())
     return manifest

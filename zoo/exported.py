@@ -71,7 +71,7 @@ class Manifest:
 
     Attributes:
       platforms: that the programs were lowered for, as `jax.export` calls them.
-      samples_per_step, frame_s, tail: as of a `Recognizer`.
+      samples_per_step, frame_s, tail, channels: as of a `Recognizer`.
       weights: shape of every weight, float32, in the programs' order.
       sha256: of every file beside the manifest.
     """
@@ -87,6 +87,7 @@ class Manifest:
     weights: Mapping[str, tuple[int, ...]]
     programs: tuple[Program, ...]
     sha256: Mapping[str, str]
+    channels: int = 1
 
     def to_json(self) -> str:
         """With the format's version, and a checksum of the text itself."""
@@ -182,6 +183,7 @@ class ExportedRecognizer:
         self.calibrator = read_calibrator(folder)
         self.samples_per_step = self.manifest.samples_per_step
         self.frame_s = self.manifest.frame_s
+        self.channels = self.manifest.channels
         self.tail = self.manifest.tail
         shapes = {
             name: jax.ShapeDtypeStruct(tuple(shape), jnp.float32)
@@ -233,7 +235,7 @@ class ExportedRecognizer:
         state = self._compiled(program)(self._weights)
         # One stream, or at least as many as the programs for several take.
         rows = 1 if count == 1 else max(count, *many)
-        return [jnp.repeat(leaf, rows, axis=0) for leaf in state]
+        return [jnp.tile(leaf, (rows,) + (1,) * (leaf.ndim - 1)) for leaf in state]
 
     def step(
         self,
@@ -259,11 +261,12 @@ class ExportedRecognizer:
         step = self._compiled(fitting[0])
         found, state = step(self._weights, state, samples, active, fresh)
         found = jax.device_get(found)
-        return [Heard(tokens_of(found, row), []) for row in range(count)], state
+        rows = range(count * self.channels)
+        return [Heard(tokens_of(found, row), []) for row in rows], state
 
     def rest(self, state: State) -> list[list[Token]]:
         """Nothing: greedy search commits all that it finds."""
-        return [[] for _ in range(len(state[0]))]
+        return [[] for _ in range(len(state[0]) * self.channels)]
 
     def _programs(self, kind: str, rows: int) -> list[Program]:
         """Those that take so many rows."""

@@ -15,8 +15,9 @@ import numpy as np
 
 from ..data.audio import SAMPLE_RATE, as_samples
 from ..data.errors import InputError
-from .programs import Programs
-from .transcript import Assembler, Token, Transcript
+from .assembly import Assembly
+from .programs import Heard, Programs
+from .transcript import HeardTurn, Token, Transcript
 
 
 class SessionPool:
@@ -80,7 +81,8 @@ class SessionPool:
         for slot in np.flatnonzero(active):
             session = self._sessions[slot]
             if session is not None:
-                session._hear(heard[slot].tokens, heard[slot].tentative)
+                channels = self._recognizer.channels
+                session._hear(heard[slot * channels : (slot + 1) * channels])
         return int(active.sum())
 
     def _push(self, slot: int, samples: np.ndarray) -> None:
@@ -96,9 +98,12 @@ class SessionPool:
         ring[: len(samples) - len(first)] = samples[len(first) :]
         self._waiting[slot] += len(samples)
 
-    def _rest(self, slot: int) -> list[Token]:
-        # A slot that has heard nothing still holds what the session before left.
-        return [] if self._fresh[slot] else self._recognizer.rest(self._state)[slot]
+    def _rest(self, slot: int) -> list[list[Token]]:
+        """Of each channel."""
+        channels = self._recognizer.channels
+        if self._fresh[slot]:  # it still holds what the session before left
+            return [[] for _ in range(channels)]
+        return self._recognizer.rest(self._state)[slot * channels : (slot + 1) * channels]
 
 
 class Session:
@@ -108,16 +113,20 @@ class Session:
         self._pool = pool
         self._slot = slot
         self._source = source
-        recognizer = pool._recognizer
-        self._words = Assembler(recognizer.tokenizer, recognizer.frame_s, recognizer.calibrator)
-        self._tentative: list[Token] = []
+        self._heard = Assembly(pool._recognizer)
+        self._tentative: list[list[Token]] = []
         self._received = 0
         self._open = True
 
     @property
     def text(self) -> str:
         """What has been recognised so far; the last word may be unfinished or change."""
-        return self._words.preview(self._tentative)
+        return self._heard.preview(self._tentative)
+
+    @property
+    def turns(self) -> tuple[HeardTurn, ...]:
+        """Of a model that hears turns: those that have ended."""
+        return self._heard.turns
 
     @property
     def seconds(self) -> float:
@@ -146,9 +155,9 @@ class Session:
             pool._push(slot, np.zeros(min(left, room), np.int16))
             left -= min(left, room)
             pool.run()
-        self._words.push(pool._rest(slot))
+        self._heard.push(pool._rest(slot))
         self.leave()
-        return self._words.finish(self.seconds, self._source)
+        return self._heard.finish(self.seconds, self._source)
 
     def leave(self) -> None:
         """Frees the slot without a result; more than once does no harm."""
@@ -157,9 +166,9 @@ class Session:
             self._pool._sessions[self._slot] = None
             self._pool._waiting[self._slot] = 0
 
-    def _hear(self, tokens: list[Token], tentative: list[Token]) -> None:
-        self._words.push(tokens)
-        self._tentative = tentative
+    def _hear(self, channels: list[Heard]) -> None:
+        self._heard.push([heard.tokens for heard in channels])
+        self._tentative = [heard.tentative for heard in channels]
 
     def _check(self) -> None:
         if not self._open:

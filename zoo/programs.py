@@ -34,12 +34,14 @@ class Heard(NamedTuple):
 
 
 class Programs(Protocol):
-    """See `Recognizer`; the state of streams is opaque."""
+    """See `Recognizer`; the state of streams is opaque. What comes out has `channels` rows for each
+    row that goes in, one after the other."""
 
     tokenizer: Tokenizer
     samples_per_step: int
     frame_s: float
     tail: int
+    channels: int
     calibrator: Calibrator | None
     row_multiple: int
 

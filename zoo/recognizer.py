@@ -32,7 +32,8 @@ PENDING = 64
 
 
 class State(NamedTuple):
-    """All that streams carry from one step to the next; every leaf has a row for each."""
+    """All that streams carry from one step to the next; every leaf has a row for each, or for each
+    of its channels."""
 
     encoder: StreamState
     decoder: DecoderState | BeamState
@@ -45,6 +46,7 @@ class Recognizer:
       samples_per_step: samples that an encoder step takes.
       frame_s: the same in seconds.
       tail: samples of silence that end a stream, as `recognize` appends them to every row.
+      channels: rows that come out for each row that goes in, one after the other.
       calibrator: what the probability of a word goes through to be its confidence; None: nothing.
       row_multiple: rows of a batch must be a multiple of this, the number of devices.
     """
@@ -60,6 +62,7 @@ class Recognizer:
         model = package.model()
         self.samples_per_step = model.samples_per_step
         self.frame_s = model.frame_s
+        self.channels = model.channels
         self.tail = package.recipe.model.frontend.tail
         self.row_multiple = jax.local_device_count()
         # Under several processes each works on recordings of its own.
@@ -149,7 +152,7 @@ class Recognizer:
         found, rest = jax.device_get((found, rest))
         heard = [
             Heard(tokens_of(found, row), [] if rest is None else tokens_of(rest, row))
-            for row in range(rows)
+            for row in range(rows * self.channels)
         ]
         return heard, state
 
@@ -238,7 +241,7 @@ def _step(
     model = nnx.merge(graphdef, *variables)
     begun = _choose(fresh, _begin(model, samples.shape[0], scorer, options), state)
     encoded, encoder = model.stream_step(samples, begun.encoder)
-    lengths = jnp.where(active, encoded.shape[1], 0)
+    lengths = jnp.where(jnp.repeat(active, model.channels), encoded.shape[1], 0)
     before = begun.decoder
     if isinstance(before, DecoderState):
         found, decoder = greedy(model, encoded, lengths, state=before)
@@ -263,16 +266,20 @@ def _best(state: BeamState, scorer: Scorer | None) -> Beams:
 
 
 def _begin(model: Transducer, count: int, scorer: Scorer | None, options: Options) -> State:
+    rows = count * model.channels
     decoder = (
-        init_decoder(model, count)
+        init_decoder(model, rows)
         if options.width == 1
-        else init_beam(model, count, options.width, scorer=scorer, pending=PENDING)
+        else init_beam(model, rows, options.width, scorer=scorer, pending=PENDING)
     )
     return State(model.init_stream(count), decoder)
 
 
 def _choose(rows: jax.Array, this: State, other: State) -> State:
-    """`this` in the rows that are true, `other` elsewhere."""
-    return jax.tree.map(
-        lambda a, b: jnp.where(rows.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), this, other
-    )
+    """`this` in the rows that are true, `other` elsewhere; a channel's rows follow its row."""
+
+    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        chosen = jnp.repeat(rows, a.shape[0] // rows.shape[0])
+        return jnp.where(chosen.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, this, other)

@@ -11,8 +11,9 @@ The text is the one that `transcribe` gives for the whole recording, however the
 import numpy as np
 
 from ..data.audio import SAMPLE_RATE, as_samples
+from .assembly import Assembly
 from .programs import STREAM_BLOCKS, Programs
-from .transcript import Assembler, Token, Transcript
+from .transcript import HeardTurn, Token, Transcript
 
 
 class Stream:
@@ -27,9 +28,9 @@ class Stream:
         self._source = source
         self._blocks = STREAM_BLOCKS if eager else STREAM_BLOCKS[:1]
         self._state = recognizer.start_streams(1)
-        self._words = Assembler(recognizer.tokenizer, recognizer.frame_s, recognizer.calibrator)
+        self._heard = Assembly(recognizer)
         self._waiting = np.zeros(0, np.int16)
-        self._tentative: list[Token] = []
+        self._tentative: list[list[Token]] = []
         self._received = 0
         self._finished = False
 
@@ -37,7 +38,7 @@ class Stream:
     def text(self) -> str:
         """What has been recognised so far; the last word may be unfinished, and in beam search
         the last words may change."""
-        return self._words.preview(self._tentative)
+        return self._heard.preview(self._tentative)
 
     @property
     def seconds(self) -> float:
@@ -47,9 +48,15 @@ class Stream:
     @property
     def spoke_at(self) -> float | None:
         """Seconds from the start at which the last token was emitted; None: none was."""
-        if self._tentative:
-            return (self._tentative[-1].frame + 1) * self._recognizer.frame_s
-        return self._words.spoke_at
+        frames = [row[-1].frame for row in self._tentative if row]
+        if frames:
+            return (max(frames) + 1) * self._recognizer.frame_s
+        return self._heard.spoke_at
+
+    @property
+    def turns(self) -> tuple[HeardTurn, ...]:
+        """Of a model that hears turns: those that have ended."""
+        return self._heard.turns
 
     def feed(self, samples: np.ndarray) -> str:
         """Takes the next samples (16 kHz mono, int16 or floats in [-1, 1]; any number of them).
@@ -78,10 +85,9 @@ class Stream:
         if self._received:  # of no samples there is no last word
             if tail:
                 self._run(np.zeros(self._recognizer.tail, np.int16), STREAM_BLOCKS)
-            [rest] = self._recognizer.rest(self._state)[:1]
-            self._words.push(rest)
+            self._heard.push(self._recognizer.rest(self._state)[: self._heard.channels])
         self._finished = True
-        return self._words.finish(self.seconds, self._source)
+        return self._heard.finish(self.seconds, self._source)
 
     def _run(self, samples: np.ndarray, blocks: tuple[int, ...]) -> None:
         """Advances by all whole blocks, largest first; the rest waits, less than the smallest."""
@@ -92,8 +98,9 @@ class Stream:
             size = block * step
             while len(audio) - at >= size:
                 piece = audio[None, at : at + size]
-                [heard], self._state = self._recognizer.step(piece, self._state)
-                self._words.push(heard.tokens)
-                self._tentative = heard.tentative
+                heard, self._state = self._recognizer.step(piece, self._state)
+                rows = heard[: self._heard.channels]
+                self._heard.push([row.tokens for row in rows])
+                self._tentative = [row.tentative for row in rows]
                 at += size
         self._waiting = audio[at:].copy()

@@ -29,10 +29,11 @@ from ..data.audio import (
 )
 from ..data.errors import InputError, Rejected
 from ..data.tokenizer import Tokenizer
+from .assembly import Assembly
 from .packing import BUCKET_SECONDS, pack
 from .programs import Hypothesis, Programs
 from .streamer import Stream
-from .transcript import Alternative, Assembler, Transcript
+from .transcript import Alternative, Transcript
 
 if TYPE_CHECKING:
     from .pool import SessionPool
@@ -184,21 +185,24 @@ class Transcriber:
     def _finish(
         self, batch: _Running, on_audio: Callable[[float], None] | None
     ) -> Iterator[tuple[int, Transcript]]:
-        rows = self.recognizer.fetch(batch.found)
-        for (index, source, length), hypotheses in zip(batch.items, rows, strict=False):
-            yield index, self._transcript(hypotheses, length / SAMPLE_RATE, source)
+        rows, channels = self.recognizer.fetch(batch.found), self.recognizer.channels
+        for row, (index, source, length) in enumerate(batch.items):
+            heard = rows[row * channels : (row + 1) * channels]
+            yield index, self._transcript(heard, length / SAMPLE_RATE, source)
         if on_audio is not None:
             on_audio(sum(length for _, _, length in batch.items) / SAMPLE_RATE)
 
     def _transcript(
-        self, hypotheses: Sequence[Hypothesis], duration: float, source: str
+        self, channels: Sequence[Sequence[Hypothesis]], duration: float, source: str
     ) -> Transcript:
+        """`channels`: the hypotheses of each. Alternatives are of a model for one talker: those of
+        several channels are independent of each other."""
         found: list[Transcript] = []
-        for hypothesis in hypotheses:
-            words = Assembler(self.tokenizer, self.step_s, self.recognizer.calibrator)
-            words.push(hypothesis.tokens)
-            found.append(words.finish(duration, source))
-        others = zip(found[1:], hypotheses[1:], strict=True)
+        for k in range(len(channels[0]) if len(channels) == 1 else 1):
+            assembly = Assembly(self.recognizer)
+            assembly.push([hypotheses[k].tokens for hypotheses in channels])
+            found.append(assembly.finish(duration, source))
+        others = zip(found[1:], channels[0][1:], strict=False)
         return replace(
             found[0], alternatives=tuple(Alternative(t.text, h.score) for t, h in others)
         )

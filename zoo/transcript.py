@@ -49,6 +49,31 @@ class Word:
 
 
 @dataclass(frozen=True)
+class HeardTurn:
+    """What one talker says without a break, in a conversation."""
+
+    text: str
+    start: float
+    """Seconds: the beginning of the frame in which the model says that the turn begins; without
+    such a marker, of the one that gives its first word."""
+    end: float
+    """Seconds: the end of the frame in which it says that the turn has ended; without, of the last
+    word. It is only known from here on."""
+    channel: int
+    words: tuple[Word, ...] = ()
+    marked: tuple[bool, bool] = (False, False)
+    """Whether the model marked beginning and end."""
+    speaker: str = ""
+    """'' where nobody was asked for."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """For a JSON line; words stand in the transcript."""
+        who = {"speaker": self.speaker} if self.speaker else {}
+        times = {"start": round(self.start, 3), "end": round(self.end, 3)}
+        return {**times, "channel": self.channel, **who, "text": self.text}
+
+
+@dataclass(frozen=True)
 class Alternative:
     """What else a recording may have said."""
 
@@ -69,6 +94,8 @@ class Transcript:
     """The file's path; '' for samples from memory."""
     alternatives: tuple[Alternative, ...] = ()
     """The next best of a beam search that was asked for several, best first."""
+    turns: tuple[HeardTurn, ...] = ()
+    """Of a model that hears turns, in the order of their beginnings; the text is theirs."""
 
     def __str__(self) -> str:
         return self.text
@@ -84,6 +111,8 @@ class Transcript:
             record["alternatives"] = [
                 {"text": other.text, "score": round(other.score, 3)} for other in self.alternatives
             ]
+        if self.turns:
+            record["turns"] = [turn.as_dict() for turn in self.turns]
         if words:
             record["words"] = [
                 {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(word).items()}

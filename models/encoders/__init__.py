@@ -12,6 +12,7 @@ from .conformer import ConformerConfig, ConformerEncoder
 from .contextnet import ContextNetConfig, ContextNetEncoder
 from .conv_rnnt import ConvRNNTConfig, ConvRNNTEncoder
 from .lstm import LSTMEncoder, LSTMEncoderConfig
+from .separator import SeparatorConfig, SeparatorEncoder
 from .transformer import TransformerConfig, TransformerEncoder
 
 EncoderConfig = (
@@ -21,6 +22,7 @@ EncoderConfig = (
     | ContextNetConfig
     | TransformerConfig
     | AmortizedConfig
+    | SeparatorConfig
 )
 
 AnyEncoder = (
@@ -30,6 +32,7 @@ AnyEncoder = (
     | ContextNetEncoder
     | TransformerEncoder
     | AmortizedEncoder
+    | SeparatorEncoder
 )
 
 _ENCODERS = {
@@ -39,6 +42,7 @@ _ENCODERS = {
     ContextNetConfig: ContextNetEncoder,
     TransformerConfig: TransformerEncoder,
     AmortizedConfig: AmortizedEncoder,
+    SeparatorConfig: SeparatorEncoder,
 }
 
 

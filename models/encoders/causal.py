@@ -17,11 +17,13 @@ class CausalEncoder(nnx.Module):
       stride: input frames for one output frame.
       lookahead: input frames of the future that an output frame sees: 0.
       receptive_field: input frames that it sees from its last one backwards; None: all.
+      channels: rows of the output for each row of the input, one after the other.
     """
 
     stride: int
     lookahead: int = 0
     receptive_field: int | None = None
+    channels: int = 1
 
     def __call__(
         self, x: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None
@@ -35,12 +37,13 @@ class CausalEncoder(nnx.Module):
             statistics.
 
         Returns:
-          `(y [B, T // stride, output], lengths [B])`; y is 0 after its length.
+          `(y [B * channels, T // stride, output], lengths [B * channels])`; y is 0 after its
+          length.
         """
         x = mask_frames(x[:, : x.shape[1] // self.stride * self.stride], lengths)
         within = jnp.arange(x.shape[1])[None, :] < lengths[:, None]
         y, _ = self.run(x, self.init_state(x.shape[0]), within, key)
-        lengths = lengths // self.stride
+        lengths = jnp.repeat(lengths // self.stride, self.channels)
         return mask_frames(y, lengths), lengths
 
     def step(self, chunk: jax.Array, state: Any) -> tuple[jax.Array, Any]:
@@ -50,7 +53,7 @@ class CausalEncoder(nnx.Module):
           chunk: [B, n, D], n a multiple of `stride`.
 
         Returns:
-          `(y [B, n // stride, output], state)`.
+          `(y [B * channels, n // stride, output], state)`.
 
         Raises:
           ValueError: n is not a multiple of `stride`, or the squeeze is global.

@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from parley.data.errors import InputError
-from parley.data.tokenizer import BLANK, Tokenizer
+from parley.data.tokenizer import BLANK, MARKERS, Tokenizer
 
 TEXTS = ["turn on the light", "turn off the radio", "what's the time", "Set two timers!"] * 5
 
@@ -123,3 +123,19 @@ def test_a_foreign_model_is_refused():
     )
     with pytest.raises(InputError, match="does not keep id 0"):
         Tokenizer.from_bytes(out.getvalue())
+
+
+def test_markers_stand_behind_the_pieces(tokenizer):
+    marked = tokenizer.with_markers(MARKERS["turns"])
+    size = tokenizer.vocab_size
+    assert marked.markers == {"<sot>": size, "<eot>": size + 1}
+    assert marked.pieces[:size] == tokenizer.pieces
+    assert tokenizer.markers == {}
+    for text in ["turn on the light", "sot eot", "<sot> two"]:
+        assert marked.encode(text) == tokenizer.encode(text)
+    one, two = marked.encode("two"), marked.encode("timers")
+    assert marked.decode([size, *one, size + 1, size, *two, size + 1]) == "two timers"
+    assert marked.starts_word(size)
+    again = Tokenizer.from_bytes(marked.with_markers(MARKERS["turns"]).to_bytes())
+    assert again.pieces == marked.pieces
+    assert again.markers == marked.markers
