@@ -16,11 +16,13 @@ PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
 setup: $(STAMP)
 
 # Rebuilt only when the pinned dependencies or the package's own description change.
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock meetings.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and "Parley needs Python 3.11 or newer; this is %d.%d. Name another: make PYTHON=python3.12" % v[:2])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned dependencies into $(VENV) (a minute or two, once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --require-hashes -r meetings.lock \
+		|| echo "meeteval could not be built (it takes a C++ compiler and Python's headers): ORC-WER is not to be had, its tests are skipped."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@rm -rf build
 	@mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/parley
