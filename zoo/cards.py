@@ -69,7 +69,8 @@ class Facts:
 
 @dataclass(frozen=True)
 class Measurement:
-    """One word error rate and where it is from; percents and counts."""
+    """One word error rate and where it is from; percents and counts. Of conversations it is the
+    ORC-WER, its interval over recordings, which `speakers` counts."""
 
     data: str
     """The corpus's spec, as `--data` takes it."""
@@ -93,6 +94,8 @@ class Measurement:
     """column -> value -> {wer, low, high, words, speakers}."""
     compute: Mapping[str, float] = field(default_factory=dict)
     """Of an amortized model: theta, and ratio, speech_ratio and model_ratio of `zoo.usage`."""
+    turns: Mapping[str, float] = field(default_factory=dict)
+    """Of conversations: exact and bias of their number, latencies and rates of their ends."""
 
     @property
     def condition(self) -> tuple[str, str, float | None]:
@@ -252,7 +255,7 @@ def _eval_result(result: Measurement) -> dict[str, Any]:
         "dataset_config": query or None,
         "dataset_split": result.split or None,
         "metric_type": "wer",
-        "metric_name": "WER (%)",
+        "metric_name": "ORC-WER (%)" if result.turns else "WER (%)",
         "metric_value": result.wer,
         "metric_args": arguments,
     }
@@ -312,15 +315,18 @@ def _results_text(results: Sequence[Measurement]) -> str:
     rows = [
         (
             f"{r.name}, {r.split}" if r.split else r.name,
-            percent(r.wer, r.low, r.high),
+            percent(r.wer, r.low, r.high) + (" ORC-WER" if r.turns else ""),
             f"{r.substitutions} / {r.deletions} / {r.insertions}",
-            f"{r.words:,} of {r.speakers} speakers",
+            f"{r.words:,} of {r.speakers} {'recordings' if r.turns else 'speakers'}",
         )
         for r in results
     ]
     if any(r.compute for r in results):
         head += ("encoder computes", "on speech", "theta")
         rows = [(*row, *_compute_cells(r)) for row, r in zip(rows, results, strict=True)]
+    if any(r.turns for r in results):
+        head += ("turns counted right", "end of turn, P90")
+        rows = [(*row, *_turn_cells(r)) for row, r in zip(rows, results, strict=True)]
     parts = [markdown_table(head, rows)]
     for r in results:
         for column, values in r.groups.items():
@@ -337,6 +343,11 @@ def _results_text(results: Sequence[Measurement]) -> str:
 def _compute_cells(result: Measurement) -> tuple[str, ...]:
     shown = (result.compute.get(key) for key in ("ratio", "speech_ratio", "theta"))
     return tuple("" if value is None else f"{value:.3g}" for value in shown)
+
+
+def _turn_cells(result: Measurement) -> tuple[str, ...]:
+    exact, end = result.turns.get("exact"), result.turns.get("end_p90")
+    return "" if exact is None else f"{exact:.1f} %", "" if end is None else f"{end:.2f} s"
 
 
 def percent(wer: float, low: float | None, high: float | None) -> str:

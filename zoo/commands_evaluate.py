@@ -29,10 +29,12 @@ if TYPE_CHECKING:
 class EvaluateArguments:
     """Word error rate on a corpus, with substitutions, deletions and insertions and a 95 %
     interval over speakers, and whether the words' confidences are to be believed. References and
-    hypotheses are normalised alike before they are compared.
+    hypotheses are normalised alike before they are compared. Of conversations: ORC-WER with an
+    interval over recordings, how many turns were heard, and when their starts and ends were told.
 
     * parley evaluate rnnt-tiny --data assistant --split test --by accent
     * parley evaluate rnnt-tiny --data assistant --beam 4
+    * parley evaluate sts-tiny --data "assistant?turns=1-4&draws=200" --by overlap turn_count
     * parley evaluate runs/mine --data "my.jsonl?split=test" --out results.jsonl --update-card
     * parley evaluate runs/mine --data assistant --split dev --calibrate --plot reliability.png
     """
@@ -82,6 +84,13 @@ def evaluate_command(argv: list[str]) -> int:
     if given.calibrate:  # to what the model says by itself
         model.recognizer.calibrator = None
     corpus = open_corpus(given.data, given.split)
+    from .conversations import has_turns
+
+    if has_turns(corpus):
+        from .conversation_report import report_conversations
+
+        split = given.split if _has_splits(given.data) else ""
+        return report_conversations(given, _command(given), split, model, corpus)
     total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
     with audio_progress("evaluating", total) as advance:
         evaluation = evaluate(model, corpus, on_audio=advance)

@@ -1,6 +1,7 @@
 """How well a model hears conversations: words, turns, when it says that they begin and end.
 
-    evaluation = evaluate_conversations(zoo.load("sts-tiny"), open_corpus("assistant?turns=1-4", "test"))
+    corpus = open_corpus("assistant?turns=1-4&draws=200", "test")
+    evaluation = evaluate_conversations(zoo.load("sts-tiny"), corpus)
     print(evaluation.score.wer, evaluation.total.turns.exact_share)
 
 The number of words wrong is that of ORC-WER, see `metrics.conversation`.
