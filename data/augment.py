@@ -14,7 +14,7 @@ import numpy as np
 from .audio import SAMPLE_RATE, resample, to_int16
 from .corpus import Corpus, open_corpus
 from .errors import InputError
-from .noise import add_noise, noise_pool, recorded_pool
+from .noise import add_noise, cut_noise, noise_pool, recorded_pool
 
 if TYPE_CHECKING:
     import jax
@@ -72,17 +72,10 @@ class Augmenter:
         noise_draw, snr, gain = rng.random(3)
         if self.pool and noise_draw < config.noise_probability:
             low, high = config.noise_snr_db
-            add_noise(signal, self._piece(len(signal), rng), low + (high - low) * snr)
+            add_noise(signal, cut_noise(self.pool, len(signal), rng), low + (high - low) * snr)
         low, high = config.gain_db
         signal *= np.float32(10.0 ** ((low + (high - low) * gain) / 20.0))
         return to_int16(signal)
-
-    def _piece(self, count: int, rng: np.random.Generator) -> np.ndarray:
-        noise = self.pool[int(rng.integers(len(self.pool)))]
-        start = int(rng.integers(len(noise)))
-        if start + count <= len(noise):
-            return noise[start : start + count]
-        return np.take(noise, np.arange(start, start + count), mode="wrap")
 
 
 def change_speed(samples: np.ndarray, speed: float) -> np.ndarray:

@@ -28,7 +28,7 @@ _LABEL_SHARE = 0.95
 _LABEL_GRAIN = 4
 _CANDIDATES = 400
 _KEPT_EPOCHS = 4
-# The buckets are chosen on the first epoch; others pad a little more or less.
+# The buckets are chosen on one epoch; others pad a little more or less.
 _MARGIN = 0.97
 
 
@@ -87,6 +87,7 @@ class BatchPlan:
         multiple: int = 1,
         usable: np.ndarray | None = None,
         endless: bool = False,
+        bucket_epoch: int = 0,
     ):
         """Chooses the buckets; looks at no audio.
 
@@ -105,6 +106,8 @@ class BatchPlan:
           multiple: batch sizes are multiples of it: the number of devices.
           usable: `[items]` bool, further items to leave out.
           endless: whether epoch e has the indices from e * items on.
+          bucket_epoch: the epoch on which the buckets are chosen; what is longer than the longest
+            of them is left out of every epoch.
 
         Raises:
           InputError: when no item is usable.
@@ -115,7 +118,7 @@ class BatchPlan:
         self._labels = labels if callable(labels) else lambda epoch: labels
         self.seed, self.speeds, self.endless = seed, speeds, endless
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
-        first = self._seconds(0)
+        first = self._seconds(bucket_epoch)
         self._usable = np.ones(len(first), bool) if usable is None else usable
         fits = self._usable & (first >= min_seconds) & (first <= max_seconds)
         if not fits.any():
@@ -133,11 +136,11 @@ class BatchPlan:
         # What is too long at a speed is played at its own, see `_plan`.
         own = np.tile(_sample_counts(first[fits], 1.0), len(speeds))
         lengths = np.where(lengths <= ceiling, lengths, own)
-        tokens = np.tile(self._labels(0)[fits], len(speeds))
+        tokens = np.tile(self._labels(bucket_epoch)[fits], len(speeds))
         paddings: dict[int, float] = {}
         for count in range(buckets, max(buckets, _MOST_BUCKETS) + 1):
             self._set_buckets(choose_bounds(lengths, count), lengths, tokens)
-            paddings[count] = self.padding()
+            paddings[count] = self.padding(bucket_epoch)
             if paddings[count] <= _MARGIN * max_padding:
                 break
         else:  # too few items to fill more shapes
@@ -252,7 +255,7 @@ class BatchPlan:
         if not batches and len(rest):
             batches = [(len(self.buckets) - 1, np.resize(rest, self.buckets[-1].size))]
         if not batches:
-            raise InputError(f"no recording of epoch {number} fits the lengths of the first epoch.")
+            raise InputError(f"no recording of epoch {number} fits the lengths of the buckets.")
         order = rng.permutation(len(batches))
         return _Epoch([batches[i] for i in order], speeds, samples)
 

@@ -8,23 +8,35 @@ A spec is `SOURCE[?key=value&...]`, several of them joined by ` + `:
     recordings.jsonl?take=10-49&speaker=!theo   a manifest, rows chosen by their metadata
     digits.jsonl?join=1-7&draws=4000        1 to 7 recordings of one speaker joined, drawn anew
     assistant?noise=10                      with noise at 10 dB, the same for every reading
+    assistant?turns=1-4&draws=4000          conversations of 1 to 4 turns, drawn anew
+    assistant?turns=2-4&overlap=20&draws=200&seed=7    a test set with 20 % of overlapped speech
     recordings/                             a folder of audio, without text
+
+Conversations (docs/conversations.md) take, beside `turns`: `seconds=20`, which none is longer than;
+`rooms=0.5`, the share that is recorded in a simulated room with noise (by default half; with
+`overlap` none, so that conditions differ in overlap alone); `overlap=20`, percent of the talking
+time; `ramp=20000`, so many conversations until the longest ones come. `join` goes first:
+`digits.jsonl?join=3-6&turns=2-4` has turns of 3 to 6 digits.
 """
 
 import math
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import unquote
 
 import numpy as np
 
 from .errors import InputError, Rejected
 
+if TYPE_CHECKING:
+    from .conversations import ConversationConfig
+
 EMBEDDED = ("words", "assistant")
 _MANIFESTS = {".jsonl", ".json", ".csv", ".tsv"}
-_RESERVED = {"join", "draws", "limit", "noise", "seed", "speakers", "utterances"}
+_RESERVED = {"join", "draws", "limit", "noise", "seed", "speakers", "turns", "utterances"}
+_OF_TURNS = {"overlap", "seconds", "rooms", "ramp"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,8 @@ class Corpus(Protocol):
 
     A corpus may also have `endless = True`: then `utterance(i)` and `samples(i)` are defined for
     every `i >= 0`, and epoch `e` consists of the indices `e * len(corpus)` to
-    `(e + 1) * len(corpus) - 1`; and `quarantine`, a list of the `Rejected` rows it left out.
+    `(e + 1) * len(corpus) - 1`; `late_epoch`, the first epoch whose items have all the lengths to
+    come, where the first ones do not; and `quarantine`, a list of the `Rejected` rows it left out.
     """
 
     @property
@@ -65,6 +78,11 @@ class Corpus(Protocol):
 def is_endless(corpus: Corpus) -> bool:
     """Whether every epoch of the corpus has new indices."""
     return getattr(corpus, "endless", False)
+
+
+def late_epoch(corpus: Corpus) -> int:
+    """The epoch from which on a corpus has all its lengths."""
+    return getattr(corpus, "late_epoch", 0)
 
 
 def quarantined(corpus: Corpus) -> list[Rejected]:
@@ -100,8 +118,8 @@ def open_corpus(
 
     Selection by metadata: `key=a,b` keeps rows whose value is a or b, `key=!a` the others,
     `key=10-49` numbers from 10 to 49. `limit=N` keeps the first N; `join=LOW-HIGH` joins
-    recordings of one speaker, `draws` of them an epoch; `noise=SNR_DB` adds noise; `seed` governs
-    both, and the draw of an embedded corpus.
+    recordings of one speaker and `turns=LOW-HIGH` mixes conversations, `draws` of them an epoch;
+    `noise=SNR_DB` adds noise; `seed` governs them, and the draw of an embedded corpus.
 
     Raises:
       InputError: for a spec that cannot be understood, a source that is not there, or a selection
@@ -127,19 +145,28 @@ def _open_one(
     seed = _integer(spec, query, "seed") or 0
     limit = _integer(spec, query, "limit", low=1)
     draws = _integer(spec, query, "draws", low=1)
-    join = _join_range(spec, query["join"]) if "join" in query else None
+    join = _range(spec, query, "join", "1-7")
+    talk = _conversations(spec, query, draws=limit or draws, seed=seed)
     snr_db = _number(spec, "noise", query["noise"]) if "noise" in query else None
-    if draws and not join:
-        raise InputError(f"corpus {spec!r}: draws needs join, for example join=1-7&draws=4000.")
+    if draws and not (join or talk):
+        raise InputError(
+            f"corpus {spec!r}: draws needs join or turns, for example join=1-7&draws=4000."
+        )
     corpus = _open_source(spec, source, query, split, root, require_text, progress)
+    taken = _RESERVED | _OF_TURNS if talk else _RESERVED
     corpus = select(
         corpus,
-        {key: value for key, value in query.items() if key not in _RESERVED},
+        {key: value for key, value in query.items() if key not in taken},
         spec,
-        limit=None if join else limit,
+        limit=None if join or talk else limit,
     )
     if join:
-        corpus = JoinedCorpus(corpus, *join, draws=limit or draws, seed=seed)
+        corpus = JoinedCorpus(corpus, *join, draws=None if talk else limit or draws, seed=seed)
+    if talk:
+        from .activity import bounds_file
+        from .conversations import ConversationCorpus
+
+        corpus = ConversationCorpus(corpus, talk, bounds=bounds_file(data_root(root), corpus))
     if snr_db is not None:
         corpus = NoisyCorpus(corpus, snr_db, seed=seed)
     return corpus
@@ -237,9 +264,35 @@ def _integer(spec: str, query: dict[str, str], key: str, low: int = 0) -> int | 
     return int(value)
 
 
-def _join_range(spec: str, value: str) -> tuple[int, int]:
-    low, _, high = value.partition("-")
+def _range(spec: str, query: dict[str, str], key: str, example: str) -> tuple[int, int] | None:
+    if key not in query:
+        return None
+    low, _, high = query[key].partition("-")
     high = high or low
     if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high)):
-        raise InputError(f"corpus {spec!r}: join must be a count or a range such as 1-7.")
+        raise InputError(f"corpus {spec!r}: {key} must be a count or a range such as {example}.")
     return int(low), int(high)
+
+
+def _conversations(
+    spec: str, query: dict[str, str], *, draws: int | None, seed: int
+) -> "ConversationConfig | None":
+    """What the query says of conversations; None without `turns`."""
+    turns = _range(spec, query, "turns", "1-4")
+    if turns is None:
+        return None
+    from .conversations import ConversationConfig
+
+    given = {
+        key: _number(spec, key, query[key])
+        for key in ("overlap", "seconds", "rooms")
+        if key in query
+    }
+    if "overlap" in given:
+        given.setdefault("rooms", 0.0)
+    try:
+        return ConversationConfig(
+            *turns, ramp=_integer(spec, query, "ramp") or 0, draws=draws, seed=seed, **given
+        )
+    except ValueError as error:
+        raise InputError(f"corpus {spec!r}: {error}.") from None

@@ -25,7 +25,7 @@ import numpy as np
 from .audio import SAMPLE_RATE
 from .augment import AugmentConfig, Augmenter
 from .batching import BatchPlan, PlannedBatch, choose_bounds
-from .corpus import Corpus, Utterance, is_endless
+from .corpus import Corpus, Utterance, is_endless, late_epoch
 from .errors import InputError, Rejected
 from .targets import Speller, Target, label_arrays
 from .tokenizer import Tokenizer
@@ -106,6 +106,7 @@ class Loader:
             multiple=multiple,
             usable=usable,
             endless=self._endless,
+            bucket_epoch=late_epoch(corpus),
         )
         self._augmenter = Augmenter.create(augment, corpus, seed) if augment else None
         if not self._endless and config.cache_gb > 0:

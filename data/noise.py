@@ -40,6 +40,15 @@ def coloured_noise(count: int, exponent: float, rng: np.random.Generator) -> np.
     return _unit_power(np.fft.irfft(shaped, count).astype(np.float32))
 
 
+def cut_noise(pool: Sequence[np.ndarray], count: int, rng: np.random.Generator) -> np.ndarray:
+    """A random piece of one of the noises, float32 `[count]`; a short noise is repeated."""
+    noise = pool[int(rng.integers(len(pool)))]
+    start = int(rng.integers(len(noise)))
+    if start + count <= len(noise):
+        return noise[start : start + count]
+    return np.take(noise, np.arange(start, start + count), mode="wrap")
+
+
 def noise_pool(
     seed: int, voices: Sequence[np.ndarray] = (), *, seconds: float = 20.0
 ) -> list[np.ndarray]:

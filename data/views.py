@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .corpus import Corpus, Utterance, is_endless, quarantined
+from .corpus import Corpus, Utterance, is_endless, late_epoch, quarantined
 from .errors import InputError, Rejected
 from .noise import noisy
 
@@ -130,6 +130,7 @@ class ConcatCorpus:
         self.corpora = tuple(corpora)
         self.name = " + ".join(corpus.name for corpus in corpora)
         self.endless = any(is_endless(corpus) for corpus in corpora)
+        self.late_epoch = max(late_epoch(corpus) for corpus in corpora)
         self._starts = np.cumsum([0, *(len(corpus) for corpus in corpora)])
 
     @property
@@ -168,6 +169,7 @@ class NoisyCorpus:
         self.seed = seed
         self.name = f"{base.name} with noise at {snr_db:g} dB"
         self.endless = is_endless(base)
+        self.late_epoch = late_epoch(base)
 
     @property
     def quarantine(self) -> list[Rejected]:
