@@ -14,6 +14,11 @@ from .evaluation_plot import check_plot_path
 from .registry import folder_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+    from ..data.turns import Turn
     from .package import ModelPackage
     from .usage import Usage
 
@@ -24,10 +29,15 @@ class InspectArguments:
     emitted and, of an amortized model, which parts of the encoder ran for which frames. Or, with
     --data, how often each part runs over a corpus, on speech and between.
 
+    Of a model that hears turns: the sound, the turns on each channel and, of a corpus's
+    conversation, those of the reference and how late ends were told.
+
     * parley inspect rnnt-tiny recording.wav --out words.png
     * parley inspect runs/amortized-tt-tiny recording.wav --out gates.png
     * parley inspect runs/amortized-tt-tiny --data assistant --out usage.png
     * parley inspect runs/amortized-tt-tiny --data assistant --theta 0.7 --json
+    * parley inspect sts-tiny meeting.wav --out meeting.png
+    * parley inspect sts-tiny --data "assistant?turns=4&overlap=20" --item 3 --out turns.png
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
@@ -35,7 +45,9 @@ class InspectArguments:
     file: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[FILE]")] = None
     """A recording of at most half a minute."""
     data: Annotated[str | None, tyro.conf.arg(metavar="CORPUS")] = None
-    """A corpus as `parley evaluate` takes it; amortized models only."""
+    """A corpus as `parley evaluate` takes it: usage of an amortized model, or a conversation."""
+    item: int = 0
+    """Which conversation of the corpus to draw."""
     split: str = "test"
     """Of an embedded corpus or LibriSpeech."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -54,6 +66,7 @@ def inspect_command(argv: list[str]) -> int:
         check_plot_path(given.out)
     elif given.file is not None:
         raise InputError("say where to draw the recording, for example --out gates.png.")
+    from ..models.transducer import channels_of
     from .package import read_model
 
     package = read_model(folder_of(given.model))
@@ -61,6 +74,8 @@ def inspect_command(argv: list[str]) -> int:
         package = package.with_theta(given.theta)
     if given.file is not None:
         _recording(given, package, given.file)
+    elif package.tokenizer.markers or channels_of(package.recipe.model) > 1:
+        _conversation_of(given, package)
     else:
         _corpus(given, package)
     if given.out is not None:
@@ -81,6 +96,9 @@ def _recording(given: InspectArguments, package: "ModelPackage", file: Path) -> 
     from .usage import gates_of, has_gates
 
     samples = read_audio(file)
+    if package.tokenizer.markers:
+        _conversation(given, package, samples, (), f"{given.model}: {file.name}")
+        return
     if len(samples) > BUCKET_SECONDS[-1] * SAMPLE_RATE:
         raise InputError(f"{file} is longer than half a minute: cut out what is to be seen.")
     model = Transcriber(package.recipe.name, package.folder, Recognizer(package))
@@ -102,6 +120,45 @@ def _recording(given: InspectArguments, package: "ModelPackage", file: Path) -> 
     spectrogram = np.asarray(log_mel(jnp.asarray(samples[None]), frontend)[0])
     write_gates(spectrogram, frontend.hop_s, transcript, gates, title, given.out)
     print(json.dumps(shown) if given.json else title + f"\n{transcript.text}")
+
+
+def _conversation_of(given: InspectArguments, package: "ModelPackage") -> None:
+    from ..data.corpus import open_corpus
+    from ..data.turns import turns_of
+
+    corpus = open_corpus(given.data or "", given.split, require_text=False)
+    if given.out is None:
+        raise InputError("say where to draw the conversation, for example --out turns.png.")
+    if not 0 <= given.item < len(corpus):
+        raise InputError(f"{corpus.name} has items 0 to {len(corpus) - 1}, not {given.item}.")
+    utterance = corpus.utterance(given.item)
+    title = f"{given.model}: {utterance.id}"
+    _conversation(given, package, corpus.samples(given.item), turns_of(utterance), title)
+
+
+def _conversation(
+    given: InspectArguments,
+    package: "ModelPackage",
+    samples: "np.ndarray",
+    reference: "Sequence[Turn]",
+    title: str,
+) -> None:
+    from .conversation_plot import write_conversation
+    from .recognizer import Recognizer
+    from .transcriber import Transcriber
+
+    recognizer = Recognizer(package)
+    transcript = Transcriber(package.recipe.name, package.folder, recognizer).transcribe(samples)
+    assert given.out is not None
+    write_conversation(
+        samples, transcript.turns, recognizer.channels, title, given.out, reference=reference
+    )
+    if given.json:
+        print(json.dumps({"turns": [turn.as_dict() for turn in transcript.turns]}))
+        return
+    print(title)
+    for turn in transcript.turns:
+        print(f"{turn.start:7.2f} {turn.end:7.2f}  channel {turn.channel}  {turn.text}")
 
 
 def _corpus(given: InspectArguments, package: "ModelPackage") -> None:

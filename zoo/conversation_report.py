@@ -88,8 +88,8 @@ def measurement(
             for column, values in groups.items()
         },
         turns={
-            "exact": found["turns"]["exact"],
-            "bias": found["turns"]["bias"],
+            "exact": found["turn_count"]["exact"],
+            "bias": found["turn_count"]["bias"],
             **{f"end_{k}": v for k, v in found["end_latency"].items() if v is not None},
         },
         **evaluation.score.as_dict(),

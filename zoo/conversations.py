@@ -227,13 +227,17 @@ def latency_record(found: Emissions) -> dict[str, float | None]:
 
 def record(conversations: Sequence[ScoredConversation]) -> dict[str, Any]:
     """All figures of some conversations: percents, seconds and counts."""
+    return {**score(conversations).as_dict(), **turn_record(conversations)}
+
+
+def turn_record(conversations: Sequence[ScoredConversation]) -> dict[str, Any]:
+    """Of their turns alone: percents, and seconds of latency."""
     found = total(conversations)
     activity = sum((c.activity for c in conversations), start=DiarizationErrors())
     counts = found.turns
     return {
-        **score(conversations).as_dict(),
         "endpointed_wer": round(100 * found.endpointed.wer, 2),
-        "turns": {
+        "turn_count": {
             "reference": counts.reference,
             "exact": round(100 * counts.exact_share, 2),
             "soft": round(100 * counts.soft_accuracy, 2),

@@ -24,6 +24,17 @@ rates of the single seeds. Differences are in points of word error, below zero w
 better, paired by speaker and seed."""
 
 
+_TURN_COLUMNS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("turn_count", ("exact",), "{:.1f} %"),
+    ("turn_count", ("bias",), "{:+.1f} %"),
+    ("start_latency", ("p50", "p90"), "{:.2f} s"),
+    ("end_latency", ("p50", "p90"), "{:.2f} s"),
+    ("end_latency", ("miss",), "{:.1f} %"),
+    ("end_latency", ("early",), "{:.1f} %"),
+    ("end_latency", ("false_alarm",), "{:.1f} %"),
+)
+
+
 class Pooled(NamedTuple):
     """The finished seeds of a group under one condition: an entry a seed and speaker."""
 
@@ -156,6 +167,7 @@ def _part(results: Results, part: Part) -> str:
         spec = f"`{condition.data}`, {condition.split}"
         sections.append(f"### {part.title}: {condition.name} ({spec})")
         sections.append(_rates(results, part, condition))
+        sections.append(_turns(results, part, condition))
     if thetas := _thetas(results, part):
         sections += [f"### {part.title}: theta moved after training", thetas]
     sections.append(f"### {part.title}: models and training")
@@ -224,6 +236,32 @@ def _spent(
     gated = [r["compute"]["conditions"][condition] for r in records if "compute" in r]
     on_speech = f"{mean(g['speech_ratio'] for g in gated):.3f}" if gated else ""
     return [relative, f"{spent:.3f}", on_speech]
+
+
+def _turns(results: Results, part: Part, condition: Condition) -> str:
+    """How turns were counted and when their starts and ends were told, as means over seeds; empty
+    where no row has heard conversations."""
+    head = ["system", "turns counted right", "bias", "start: P50, P90", "end: P50, P90"]
+    head += ["ends missed", "early", "false alarms"]
+    table: list[list[str]] = []
+    for group, rows in groups_shown(results, part).items():
+        records = [r for row in rows if (r := results.done(row)) is not None]
+        found = [r["evaluations"].get(condition.name, {}).get("turns") for r in records]
+        found = [turns for turns in found if turns is not None]
+        if not found:
+            continue
+
+        line = [group]
+        for part_of, keys, form in _TURN_COLUMNS:
+            values = [_mean_of([turns[part_of][key] for turns in found]) for key in keys]
+            line.append(", ".join("-" if v is None else form.format(v) for v in values))
+        table.append(line)
+    return markdown_table(head, table) if table else ""
+
+
+def _mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return mean(known) if len(known) == len(values) else None
 
 
 def _thetas(results: Results, part: Part) -> str:

@@ -25,11 +25,13 @@ import numpy as np
 from ..data.corpus import Corpus, open_corpus
 from ..data.errors import InputError
 from ..data.files import replace_file
+from ..metrics.wer import WordErrors
 from ..models.encoders.amortized import AmortizedConfig
 from ..train.experiment import DIGITS, Condition, with_digits
 from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from .cards import CARD, Training, read_card
 from .console import audio_progress
+from .conversations import evaluate_conversations, has_turns, turn_record
 from .evaluation import Evaluation, evaluate
 from .package import ModelPackage, read_model, read_recipe
 from .transcriber import Transcriber
@@ -133,8 +135,15 @@ def trained(task: Task, folder: Path) -> Training:
 def _evaluate(model: Transcriber, condition: Condition, digits: str) -> dict[str, Any]:
     corpus = open_corpus(condition.data.replace(DIGITS, digits), condition.split)
     total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
+    turns: dict[str, Any] = {}
     with audio_progress(condition.name, total) as advance:
-        evaluation = evaluate(model, corpus, on_audio=advance)
+        if has_turns(corpus):
+            evaluation = evaluate_conversations(model, corpus, on_audio=advance)
+            speakers = {c.id: _counts(c.score.words) for c in evaluation.conversations}
+            turns = {"turns": turn_record(evaluation.conversations)}
+        else:
+            evaluation = evaluate(model, corpus, on_audio=advance)
+            speakers = errors_of_speakers(evaluation)
     score = evaluation.score
     return {
         "data": condition.data,
@@ -144,8 +153,13 @@ def _evaluate(model: Transcriber, condition: Condition, digits: str) -> dict[str
         "utterances": score.utterances,
         "left_out": len(evaluation.quarantine),
         "seconds": round(evaluation.seconds, 1),
-        "speakers": errors_of_speakers(evaluation),
+        **turns,
+        "speakers": speakers,
     }
+
+
+def _counts(errors: WordErrors) -> list[int]:
+    return [errors.total, errors.words]
 
 
 def _compute(package: ModelPackage, task: Task) -> dict[str, Any]:
