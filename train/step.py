@@ -14,6 +14,7 @@ from ..data.augment import spec_augment, warp_frequency
 from ..models.cost import gated_cost
 from ..models.encoders.amortized import AmortizedEncoder
 from ..models.frontend import append_tail
+from ..models.keys import weight_keys
 from ..models.transducer import Transducer
 from .losses import compute, pruned_transducer_loss, transducer_loss
 from .optimizer import ema_update, learning_rate
@@ -40,7 +41,7 @@ class TrainState(NamedTuple):
 
 def build_model(recipe: Recipe) -> Transducer:
     dtype = jnp.bfloat16 if recipe.precision == "bfloat16" else jnp.float32
-    return Transducer(recipe.model, rngs=nnx.Rngs(recipe.seed), dtype=dtype)
+    return Transducer(recipe.model, rngs=weight_keys(recipe.seed), dtype=dtype)
 
 
 def split_model(model: Transducer) -> tuple[Any, Any, Any]:
