@@ -1,5 +1,7 @@
 """The keys that a model's weights are drawn with."""
 
+from typing import Any
+
 import jax
 from flax import nnx
 
@@ -24,6 +26,6 @@ def weight_keys(seed: int) -> nnx.Rngs:
     where its every count asks a tracer for a sharding; to refuse, JAX goes through all that has
     been traced so far. A Conformer of 16 blocks took 3.5 s for its shapes, and takes 0.5 s so.
     """
-    rngs = nnx.Rngs()
+    rngs: Any = nnx.Rngs()  # streams are attributes that it does not declare
     rngs.default = _HostStream(seed)
     return rngs
