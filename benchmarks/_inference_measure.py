@@ -19,6 +19,7 @@ from ..models.cost import cost, gflop, model_cost, state_bytes
 from ..models.decoding import greedy
 from ..models.encoders.lstm import LSTMEncoder
 from ..models.frontend import append_tail
+from ..models.keys import weight_keys
 from ..models.layers import lstm_scan
 from ..models.transducer import Transducer, TransducerConfig
 from ..train.recipe import Recipe
@@ -121,7 +122,7 @@ class _AnyTokens:
 def random_package(recipe: Recipe) -> ModelPackage:
     """The preset with random weights, speaking by the timetable."""
     of_tiny = read_model(folder_of("rnnt-tiny"))
-    model = TimetableTransducer(recipe.model, rngs=nnx.Rngs(recipe.seed))
+    model = TimetableTransducer(recipe.model, rngs=weight_keys(recipe.seed))
     tokenizer = cast(Tokenizer, _AnyTokens(of_tiny.tokenizer))
     return ModelPackage(of_tiny.folder, recipe, *split_model(model), tokenizer)
 

@@ -30,6 +30,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 from .decoding import DecoderState, init_decoder
 from .encoders.amortized import AmortizedConfig
+from .keys import weight_keys
 from .transducer import StreamState, Transducer, TransducerConfig
 
 DEPTHWISE = "depthwise_taps"
@@ -233,7 +234,7 @@ class _Abstract:
     """
 
     def __init__(self, config: TransducerConfig):
-        self.shapes: Transducer = nnx.eval_shape(lambda: Transducer(config, rngs=nnx.Rngs(0)))
+        self.shapes: Transducer = nnx.eval_shape(lambda: Transducer(config, rngs=weight_keys(0)))
         self._graphdef, self._variables = nnx.split(self.shapes)
 
     def tally(self, function: Callable[..., Any], *args: Any) -> _Tally:

@@ -15,6 +15,7 @@ from ..models.cost import gated_cost
 from ..models.encoders.amortized import AmortizedEncoder
 from ..models.encoders.separator import SeparatorEncoder
 from ..models.frontend import append_tail
+from ..models.keys import weight_keys
 from ..models.transducer import Transducer
 from .losses import compute, pruned_transducer_loss, transducer_loss
 from .losses.turns import activity_loss, marker_penalties
@@ -42,7 +43,7 @@ class TrainState(NamedTuple):
 
 def build_model(recipe: Recipe) -> Transducer:
     dtype = jnp.bfloat16 if recipe.precision == "bfloat16" else jnp.float32
-    return Transducer(recipe.model, rngs=nnx.Rngs(recipe.seed), dtype=dtype)
+    return Transducer(recipe.model, rngs=weight_keys(recipe.seed), dtype=dtype)
 
 
 def split_model(model: Transducer) -> tuple[Any, Any, Any]:

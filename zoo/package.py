@@ -13,6 +13,7 @@ from ..data.errors import InputError
 from ..data.files import replacing_folder
 from ..data.tokenizer import Tokenizer
 from ..models.encoders.amortized import AmortizedConfig
+from ..models.keys import weight_keys
 from ..models.transducer import Transducer
 from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from .cards import CARD, Card, write_card
@@ -122,7 +123,7 @@ def abstract_model(recipe: Recipe) -> tuple[Any, Any, Any]:
     Inference runs in float32 whatever training's precision: a stream must give the text that the
     whole file gives.
     """
-    model = nnx.eval_shape(lambda: Transducer(recipe.model, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Transducer(recipe.model, rngs=weight_keys(0)))
     graphdef, params, frozen = nnx.split(model, nnx.Param, ...)
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(frozen)
 

@@ -11,6 +11,7 @@ from marks import first_is_quick
 
 from parley.configs.conformer import PRESETS
 from parley.models.encoders.conformer import ConformerBlock, ConformerConfig, ConformerEncoder
+from parley.models.keys import weight_keys
 from parley.models.streaming import assert_streaming_contract
 from parley.models.transducer import Transducer, parameter_count
 
@@ -135,7 +136,7 @@ def test_parameters_of_the_presets(
     config = PRESETS[name].model
     assert isinstance(config.encoder, ConformerConfig)
     assert (config.encoder.heads, config.encoder.left, config.encoder.subsample) == (4, 64, 1)
-    model = nnx.eval_shape(lambda: Transducer(config, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Transducer(config, rngs=weight_keys(0)))
     assert isinstance(model.encoder, ConformerEncoder)
     assert parameter_count(model.encoder) == encoder_parameters
     assert parameter_count(model) == parameters
@@ -143,7 +144,7 @@ def test_parameters_of_the_presets(
 
 def test_the_tiny_preset():
     config = PRESETS["conformer-tiny"].model
-    model = nnx.eval_shape(lambda: Transducer(config, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Transducer(config, rngs=weight_keys(0)))
     assert isinstance(model.encoder, ConformerEncoder)
     assert parameter_count(model.encoder) == encoder_size(96, 4, 15, 4, 128) == 978_368
     assert parameter_count(model) == 1_134_912

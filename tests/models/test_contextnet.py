@@ -16,6 +16,7 @@ from parley.models.encoders.contextnet import (
     ContextNetConfig,
     ContextNetEncoder,
 )
+from parley.models.keys import weight_keys
 from parley.models.normalization import RunningStats
 from parley.models.streaming import assert_streaming_contract
 from parley.models.transducer import Transducer, parameter_count
@@ -242,7 +243,7 @@ def test_parameters_of_the_presets(name: str):
     inputs, runs, layers, output, golden, stride = ENCODERS[name]
     widths = tuple(width for width, blocks in runs for _ in range(blocks))
     assert encoder_size(inputs, widths, layers, output) == golden
-    model = nnx.eval_shape(lambda: Transducer(PRESETS[name].model, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Transducer(PRESETS[name].model, rngs=weight_keys(0)))
     assert isinstance(model.encoder, ContextNetEncoder)
     assert parameter_count(model.encoder) == golden
     assert model.encoder.stride == stride

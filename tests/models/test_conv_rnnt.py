@@ -13,6 +13,7 @@ from marks import first_is_quick
 from parley.configs import presets
 from parley.models.encoders.conv_rnnt import ConvRNNTConfig, ConvRNNTEncoder
 from parley.models.encoders.lstm import LSTMEncoderConfig
+from parley.models.keys import weight_keys
 from parley.models.normalization import RunningStats
 from parley.models.streaming import assert_streaming_contract
 from parley.models.transducer import parameter_count
@@ -100,7 +101,7 @@ def test_the_paper_sizes():
     """The global branch of six blocks sees 253 frames, in series with the local encoder 269."""
     config = presets()["conv-rnnt-30m"].model.encoder
     assert isinstance(config, ConvRNNTConfig)
-    encoder = nnx.eval_shape(lambda: ConvRNNTEncoder(config, 192, rngs=nnx.Rngs(0)))
+    encoder = nnx.eval_shape(lambda: ConvRNNTEncoder(config, 192, rngs=weight_keys(0)))
     assert encoder.convolutional_field == 269
     assert [block.depthwise.dilation for block in encoder.blocks] == [2, 4, 8, 16, 32, 64]
 
@@ -126,7 +127,7 @@ def test_golden_parameter_counts(name: str, whole: int):
     from parley.models.transducer import Transducer
 
     config = presets()[name].model
-    assert parameter_count(nnx.eval_shape(lambda: Transducer(config, rngs=nnx.Rngs(0)))) == whole
+    assert parameter_count(nnx.eval_shape(lambda: Transducer(config, rngs=weight_keys(0)))) == whole
 
 
 def test_training_moves_the_running_statistics_and_evaluation_does_not():

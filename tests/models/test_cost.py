@@ -20,6 +20,7 @@ from parley.models.encoders.conv_rnnt import ConvRNNTConfig
 from parley.models.encoders.lstm import LSTMEncoderConfig
 from parley.models.encoders.transformer import TransformerConfig
 from parley.models.frontend import FrontendConfig, mel_filters
+from parley.models.keys import weight_keys
 from parley.models.layers import LSTM
 from parley.models.transducer import (
     PredictionConfig,
@@ -205,7 +206,11 @@ class TestScopes:
 
 def call_cost(build: Callable[[], nnx.Module], method: str, *args: Any) -> int:
     """Of a module of shapes only: `args` are what follows the module."""
-    graphdef, variables = nnx.split(nnx.eval_shape(build))
+    return method_cost(nnx.eval_shape(build), method, *args)
+
+
+def method_cost(module: nnx.Module, method: str, *args: Any) -> int:
+    graphdef, variables = nnx.split(module)
 
     def call(variables: Any, *args: Any) -> Any:
         return getattr(nnx.merge(graphdef, variables), method)(*args)
@@ -216,11 +221,9 @@ def call_cost(build: Callable[[], nnx.Module], method: str, *args: Any) -> int:
 def step_cost(config: EncoderConfig, input_size: int = 192) -> int:
     """Multiply-adds of an encoder's step on one stride of frames."""
 
-    def build() -> Any:
-        return make_encoder(config, input_size, rngs=nnx.Rngs(0))
-
-    chunk = shape(1, nnx.eval_shape(build).stride, input_size)
-    return call_cost(build, "step", chunk, jax.eval_shape(lambda: build().init_state(1)))
+    encoder: Any = nnx.eval_shape(lambda: make_encoder(config, input_size, rngs=weight_keys(0)))
+    chunk = shape(1, encoder.stride, input_size)
+    return method_cost(encoder, "step", chunk, jax.eval_shape(lambda: encoder.init_state(1)))
 
 
 def lstm_by_hand(inputs: int, width: int) -> int:

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from parley.models.encoders.lstm import LSTMEncoderConfig
+from parley.models.keys import weight_keys
 from parley.models.streaming import run_in_chunks
 from parley.models.transducer import (
     JointConfig,
@@ -53,7 +54,7 @@ def test_parameters_of_the_30m_shape():
     assert [lstm_size(n, 640) for n in (192, 640, 512)] == [2_132_480, 3_279_360, 2_951_680]
     assert encoder + prediction + joint == 31_259_589
 
-    model = nnx.eval_shape(lambda: Transducer(config, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Transducer(config, rngs=weight_keys(0)))
     assert parameter_count(model) == 31_259_589
 
 

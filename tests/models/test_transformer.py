@@ -15,6 +15,7 @@ from parley.models.encoders.transformer import (
     TransformerConfig,
     TransformerEncoder,
 )
+from parley.models.keys import weight_keys
 from parley.models.streaming import assert_streaming_contract
 from parley.models.transducer import Transducer, parameter_count
 
@@ -127,7 +128,7 @@ def test_parameters_of_the_presets(name: str, encoder_parameters: int, parameter
     config = PRESETS[name].model
     assert isinstance(config.encoder, TransformerConfig)
     assert encoder_size(config.encoder, 192) == encoder_parameters
-    model = nnx.eval_shape(lambda: Transducer(config, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: Transducer(config, rngs=weight_keys(0)))
     assert isinstance(model.encoder, TransformerEncoder)
     assert parameter_count(model.encoder) == encoder_parameters
     assert parameter_count(model) == parameters
