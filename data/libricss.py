@@ -154,7 +154,7 @@ def _turn(line: str, where: str, samples: bool) -> Turn:
     start, end, speaker, text = fields[0], fields[1], fields[2], fields[-1]
     try:
         unit = SAMPLE_RATE if samples else 1
-        times = {"start": round(float(start) / unit, 6), "end": round(float(end) / unit, 6)}
+        times = {"start": round(float(start) / unit, 7), "end": round(float(end) / unit, 7)}
     except ValueError:
         raise InputError(f"{where}: {start!r} to {end!r} are no times.") from None
     return parse_turn({**times, "text": text.strip().lower(), "speaker": speaker}, where)

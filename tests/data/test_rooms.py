@@ -25,7 +25,7 @@ def arrival(response: np.ndarray, begin: float) -> float:
 
 def test_the_direct_sound():
     for metres in (0.5, 1.0, 2.0, 3.7):
-        microphone = SOURCE + [metres, 0, 0]
+        microphone = SOURCE + np.array([metres, 0.0, 0.0])
         response = impulse_response(SIZE, SOURCE, microphone, 0.0, 0.05)
         assert arrival(response, 0.0) == pytest.approx(metres, abs=SPEED_OF_SOUND / 32_000)
         # Band-limited, an impulse between two samples still has its area and its energy.

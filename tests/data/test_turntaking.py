@@ -1,5 +1,7 @@
 """What holds of every placing of turns, whatever is drawn."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -45,7 +47,7 @@ def test_placing(drawn, needed, lead):
         limit=LIMIT, needed=needed, reserve=RESERVE,
     )  # fmt: skip
     assert len(starts) >= min(needed, len(lengths))
-    assert all(b - a >= START_DISTANCE for a, b in zip(starts, starts[1:], strict=False))
+    assert all(b - a >= START_DISTANCE for a, b in itertools.pairwise(starts))
     ends = [start + length for start, length in zip(starts, lengths, strict=False)]
     assert max(ends) <= LIMIT
     turns = turns_from(starts, lengths, talkers)
