@@ -24,17 +24,16 @@ _ABOVE_NOISE_DB = 6.0
 # A talker is at least so far above his own weakest frames, where a recording has no pause at all.
 _LEAST_DB = 7.0
 _RUN = 3  # frames in a row; shorter is a click
-_VERSION = 1  # of the rule, for what is kept on disk
+_VERSION = 2  # of the rule, for what is kept on disk
 
 
 def speech_bounds(samples: np.ndarray) -> tuple[int, int]:
-    """The first and the last sound of int16 `[N]`, as multiples of `GRAIN` samples.
+    """The first and the last sound of int16 `[N]`: multiples of `GRAIN` samples, or 0 and N.
 
     Frames of 20 ms every 10 ms, after a pre-emphasis of 0.7 (hum and rumble count little, the
     fricatives at a word's edges much), are loud where they lie above both 35 dB below the loudest
     (95th percentile) and 6 dB above the noise (5th percentile), but the threshold is never closer
-    than 7 dB to the loudest. Three loud frames in a row are speech. Silence has the bounds 0 and
-    N.
+    than 7 dB to the loudest. Three loud frames in a row are speech. Silence is taken whole.
     """
     count = len(samples) // GRAIN
     if count < 2:
@@ -52,9 +51,9 @@ def speech_bounds(samples: np.ndarray) -> tuple[int, int]:
     runs = np.flatnonzero(loud[_RUN:] - loud[:-_RUN] == _RUN)
     if not runs.size:
         return 0, len(samples)
-    # Frame i covers grains i and i + 1. At an edge, the speech fills about half of the frame.
-    first, last = int(runs[0]) + 1, int(runs[-1]) + _RUN
-    return first * GRAIN, last * GRAIN
+    # Frame i covers grains i and i + 1. Where speech sets in, it fills about half of the frame.
+    first, last = int(runs[0]), int(runs[-1]) + _RUN
+    return (first + 1) * GRAIN if first else 0, last * GRAIN if last < count - 1 else len(samples)
 
 
 class SpeechBounds:

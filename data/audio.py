@@ -67,6 +67,7 @@ def read_audio(
     *,
     offset: float = 0.0,
     duration: float | None = None,
+    channel: int | None = None,
     name: str | None = None,
 ) -> np.ndarray:
     """A recording as mono 16 kHz int16 `[N]`.
@@ -75,23 +76,28 @@ def read_audio(
       source: a path, or the encoded file itself as bytes.
       offset: seconds to skip at the beginning.
       duration: seconds to read; None reads to the end.
+      channel: which one to take, from 0 on; None averages them.
       name: what to call the recording in an error; by default its path.
 
-    Channels are averaged, rates are converted by soxr, floats beyond full scale are clipped.
+    Rates are converted by soxr, floats beyond full scale are clipped.
 
     Raises:
-      InputError: for a file that is missing, empty, no audio, cut short, shorter than 25 ms, or
-        that holds NaN, infinities or values far outside -1..1.
+      InputError: for a file that is missing, empty, no audio, cut short, shorter than 25 ms,
+        without that channel, or that holds NaN, infinities or values far outside -1..1.
     """
     name = _name(source, name)
     with _open(source, name) as file:
         _check_container(file, source, name)
+        if channel is not None and not 0 <= channel < file.channels:
+            raise InputError(
+                f"{name} has no channel {channel}: it has {file.channels}, counted from 0."
+            )
         first, count = _segment(file, offset, duration, name)
         if count > _WHOLE_SECONDS * file.samplerate:
-            blocks = list(_resampled(_mono_blocks(file, count, 1 << 20, name), file.samplerate))
-            samples = np.concatenate(blocks)
+            mono = _mono_blocks(file, count, 1 << 20, name, channel)
+            samples = np.concatenate(list(_resampled(mono, file.samplerate)))
         else:
-            mono = _read(file, count, name, whole=True)
+            mono = _read(file, count, name, whole=True, channel=channel)
             native = file.samplerate == SAMPLE_RATE
             samples = mono if native else to_int16(resample(mono, file.samplerate))
         _check_frames(file, source, first + count, name)
@@ -212,7 +218,14 @@ def _segment(
     return first, count
 
 
-def _read(file: soundfile.SoundFile, frames: int, name: str, *, whole: bool = False) -> np.ndarray:
+def _read(
+    file: soundfile.SoundFile,
+    frames: int,
+    name: str,
+    *,
+    whole: bool = False,
+    channel: int | None = None,
+) -> np.ndarray:
     """The next `frames` frames as mono int16; fewer at the end unless `whole` demands them."""
     floats = file.subtype in _FLOAT_SUBTYPES or file.subtype.startswith("MPEG")
     try:
@@ -222,6 +235,8 @@ def _read(file: soundfile.SoundFile, frames: int, name: str, *, whole: bool = Fa
     # An MP3 without an index has a guessed length, so only `_check_complete` can judge it.
     if whole and len(block) < frames and not floats:
         raise _truncated(name)
+    if channel is not None:
+        block = block[:, channel : channel + 1]
     if not floats:
         if block.shape[1] == 1:
             return block[:, 0]
@@ -239,11 +254,11 @@ def _read(file: soundfile.SoundFile, frames: int, name: str, *, whole: bool = Fa
 
 
 def _mono_blocks(
-    file: soundfile.SoundFile, count: int, frames: int, name: str
+    file: soundfile.SoundFile, count: int, frames: int, name: str, channel: int | None = None
 ) -> Iterator[np.ndarray]:
     left = count
     while left > 0:
-        block = _read(file, min(frames, left), name)
+        block = _read(file, min(frames, left), name, channel=channel)
         if not len(block):
             break
         left -= len(block)

@@ -5,6 +5,8 @@ A spec is `SOURCE[?key=value&...]`, several of them joined by ` + `:
     words                                   the embedded corpus, made on first use
     assistant?speakers=50&utterances=20     a smaller draw of it
     librispeech:/data/librispeech           official archives or their folders; the split chooses
+    libricss:/data/libricss?condition=OV20  real conversations, see `libricss`; split dev or test
+    librispeechmix:/data/LibriSpeechMix     mixtures by list, see `librispeechmix`
     recordings.jsonl?take=10-49&speaker=!theo   a manifest, rows chosen by their metadata
     digits.jsonl?join=1-7&draws=4000        1 to 7 recordings of one speaker joined, drawn anew
     assistant?noise=10                      with noise at 10 dB, the same for every reading
@@ -37,6 +39,7 @@ EMBEDDED = ("words", "assistant")
 _MANIFESTS = {".jsonl", ".json", ".csv", ".tsv"}
 _RESERVED = {"join", "draws", "limit", "noise", "seed", "speakers", "turns", "utterances"}
 _OF_TURNS = {"overlap", "seconds", "rooms", "ramp"}
+_OF_LIBRICSS = {"part", "channel"}
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,9 @@ def _open_one(
             f"corpus {spec!r}: draws needs join or turns, for example join=1-7&draws=4000."
         )
     corpus = _open_source(spec, source, query, split, root, require_text, progress)
-    taken = _RESERVED | _OF_TURNS if talk else _RESERVED
+    taken = _RESERVED | (_OF_TURNS if talk else set())
+    if source.startswith("libricss:"):
+        taken |= _OF_LIBRICSS
     corpus = select(
         corpus,
         {key: value for key, value in query.items() if key not in taken},
@@ -190,6 +195,18 @@ def _open_source(
         from .tfds_split import open_tfds
 
         return open_tfds(source.removeprefix("tfds:"), split, root=root)
+    if source.startswith("libricss:"):
+        from .libricss import open_libricss
+
+        folder = Path(source.removeprefix("libricss:")).expanduser()
+        channel = None if query.get("channel") == "mean" else _integer(spec, query, "channel") or 0
+        part = query.get("part", "segments")
+        return open_libricss(folder, split, part=part, channel=channel)
+    if source.startswith("librispeechmix:"):
+        from .librispeechmix import open_librispeechmix
+
+        folder = Path(source.removeprefix("librispeechmix:")).expanduser()
+        return open_librispeechmix(folder, split, root=data_root(root))
     if source.startswith("librispeech:"):
         from .librispeech import open_librispeech
 

@@ -33,6 +33,7 @@ class Recording:
     path: Path
     offset: float = 0.0
     whole: bool = True  # the file's whole length, as opposed to `duration` seconds of it
+    channel: int | None = None  # None: their mean
 
 
 @dataclass
@@ -54,7 +55,9 @@ class RecordingsCorpus:
         """See `Corpus`."""
         recording = self.recordings[i]
         duration = None if recording.whole else recording.utterance.duration
-        return read_audio(recording.path, offset=recording.offset, duration=duration)
+        return read_audio(
+            recording.path, offset=recording.offset, duration=duration, channel=recording.channel
+        )
 
 
 def open_manifest(path: Path, *, require_text: bool = True) -> RecordingsCorpus:

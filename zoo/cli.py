@@ -30,6 +30,7 @@ COMMANDS = {
     "evaluate": Command("commands_evaluate", "evaluate_command", "word error rate on a corpus"),
     "inspect": Command("commands_inspect", "inspect_command", "pictures of what a model does"),
     "train": Command("commands_train", "train_command", "train a preset"),
+    "mix": Command("commands_mix", "mix_command", "conversations of a corpus, as files"),
     "ngram": Command("commands_ngram", "ngram_command", "a language model over a model's tokens"),
     "export": Command("commands_export", "export_command", "a model as StableHLO"),
     "experiment": Command("commands_experiment", "experiment_command", "run a comparison"),

@@ -206,7 +206,7 @@ def _is_corpus(text: str) -> bool:
     return (
         " + " in text
         or source in EMBEDDED
-        or source.startswith(("librispeech:", "tfds:"))
+        or source.startswith(("librispeech:", "librispeechmix:", "libricss:", "tfds:"))
         or ("=" in query and not glob.glob(text))
     )
 
@@ -228,7 +228,7 @@ def _corpus_item(corpus: Corpus, i: int) -> Item:
     if recording is None:
         return Item(utterance.id, read, seconds=utterance.duration)
     path = str(recording.path)
-    whole = recording.whole and not recording.offset
+    whole = recording.whole and not recording.offset and recording.channel is None
     # A whole file goes by its path, and so through memory in pieces, however long it is.
     return Item(utterance.id, path if whole else read, path, recording.offset, utterance.duration)
 
