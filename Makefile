@@ -21,8 +21,8 @@ $(STAMP): requirements.lock meetings.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the pinned dependencies into $(VENV) (a minute or two, once) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --require-hashes -r meetings.lock \
-		|| echo "meeteval could not be built (it takes a C++ compiler and Python's headers): ORC-WER is not to be had, its tests are skipped."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --require-hashes -r meetings.lock >$(VENV)/meeteval.log 2>&1 \
+		|| echo "meeteval could not be built (it takes a C++ compiler and Python's headers; $(VENV)/meeteval.log tells more): no ORC-WER here, and its tests are skipped."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@rm -rf build
 	@mkdir -p $(VENV)/src && ln -sfn ../.. $(VENV)/src/parley

@@ -70,12 +70,15 @@ def test_packages_listed_are_the_folders_that_have_an_init():
     )
 
 
-def test_the_lock_has_hashes_one_jax_and_no_address():
-    lock = (ROOT / "requirements.lock").read_text()
+@pytest.mark.parametrize(
+    ("name", "package"), [("requirements.lock", "jax"), ("meetings.lock", "meeteval")]
+)
+def test_the_locks_have_hashes_one_version_and_no_address(name: str, package: str):
+    lock = (ROOT / name).read_text()
     assert "://" not in lock
     assert "--index" not in lock
     assert "--hash=sha256:" in lock
-    assert sum(line.startswith("jax==") for line in lock.splitlines()) == 1
+    assert sum(line.startswith(f"{package}==") for line in lock.splitlines()) == 1
 
 
 def test_files_stay_readable():
