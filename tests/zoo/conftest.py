@@ -25,10 +25,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory):
     jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
 
 
-def write_tiny(folder: Path, encoder: Any, name: str = "tiny", *, spread: float = 0.0) -> Path:
+def write_tiny(
+    folder: Path,
+    encoder: Any,
+    name: str = "tiny",
+    *,
+    spread: float = 0.0,
+    markers: tuple[str, ...] = (),
+) -> Path:
     """Random weights, scaled so that the text depends on the sound and ties are far away.
 
-    `spread`: of the gates' logits about zero, where the encoder has gates.
+    `spread`: of the gates' logits about zero, where the encoder has gates. `markers`: of the
+    tokenizer; they are a little likelier than its other tokens.
     """
     import jax
     from flax import nnx
@@ -41,7 +49,7 @@ def write_tiny(folder: Path, encoder: Any, name: str = "tiny", *, spread: float 
     from parley.zoo.package import write_model
     from parley.zoo.presets import facts_of
 
-    tokenizer = Tokenizer.train(TEXTS, vocab_size=40)
+    tokenizer = Tokenizer.train(TEXTS, vocab_size=40).with_markers(markers)
     config = TransducerConfig(
         vocab_size=tokenizer.vocab_size,
         frontend=FrontendConfig(bins=16, stack=2),
@@ -53,6 +61,7 @@ def write_tiny(folder: Path, encoder: Any, name: str = "tiny", *, spread: float 
     params = jax.tree.map(lambda x: 3.0 * x, nnx.to_pure_dict(params))
     bias = np.array(params["joiner"]["output"]["bias"])
     bias[0] = 3.0  # blank, else every frame would speak
+    bias[list(tokenizer.markers.values())] = 1.0
     params["joiner"]["output"]["bias"] = bias
     if spread:
         output = params["encoder"]["arbitrator"]["output"]
@@ -92,6 +101,17 @@ def gated_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("models") / "gated"
     return write_tiny(folder, encoder, "gated", spread=0.3)
+
+
+@pytest.fixture(scope="session")
+def sts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with two channels and markers of turns."""
+    from parley.data.tokenizer import MARKERS
+    from parley.models.encoders.separator import SeparatorConfig
+
+    encoder = SeparatorConfig(width=16, mixture=1, separation=1, recognition=1, output=16)
+    folder = tmp_path_factory.mktemp("models") / "sts"
+    return write_tiny(folder, encoder, "sts", markers=MARKERS["turns"])
 
 
 @pytest.fixture(scope="session")
