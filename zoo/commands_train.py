@@ -1,6 +1,7 @@
 """`parley train`."""
 
 import datetime
+import re
 import shlex
 import sys
 from dataclasses import dataclass, replace
@@ -109,7 +110,8 @@ def _dev_of(train: str) -> str:
 
     sources = [part.strip().partition("?")[0] for part in train.split(" + ")]
     own = all(source in EMBEDDED or source.startswith("librispeech:") for source in sources)
-    return train if own else ""
+    # Validated on what a ramp leads to, not on where it begins.
+    return re.sub(r"&ramp=\d+|(?<=\?)ramp=\d+&", "", train) if own else ""
 
 
 def start_from(name_or_path: str) -> "Start":

@@ -110,6 +110,21 @@ def test_long_files_are_read_in_blocks_alike(tmp_path, monkeypatch):
     assert np.abs(whole.astype(int) - read_audio(path)).max() <= 1
 
 
+def test_one_channel_of_several(tmp_path, monkeypatch):
+    rng = np.random.default_rng(1)
+    noise = rng.integers(-9000, 9000, (40_000, 3)).astype(np.int16)
+    path = _write(tmp_path / "a.wav", noise, 16_000)
+    floats = tmp_path / "b.wav"
+    soundfile.write(floats, noise / 32768.0, 16_000, subtype="FLOAT")
+    for seconds in (600.0, 0.1):  # whole, and in blocks
+        monkeypatch.setattr("parley.data.audio._WHOLE_SECONDS", seconds)
+        for channel in range(3):
+            assert np.array_equal(read_audio(path, channel=channel), noise[:, channel])
+            assert np.array_equal(read_audio(floats, channel=channel), noise[:, channel])
+    with pytest.raises(InputError, match=r"a\.wav has no channel 3: it has 3, counted from 0"):
+        read_audio(path, channel=3)
+
+
 def _bad_files(folder, tone):
     (folder / "empty.wav").write_bytes(b"")
     yield "empty.wav", "is empty"

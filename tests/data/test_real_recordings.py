@@ -10,6 +10,7 @@ from parley.data.augment import AugmentConfig
 from parley.data.corpus import open_corpus, quarantined
 from parley.data.loader import DataConfig, make_loader
 from parley.data.tokenizer import Tokenizer
+from parley.data.turns import turns_of
 
 SPEECH = Path(os.environ.get("PARLEY_SPEECH", Path(__file__).parents[3] / "shared" / "speech"))
 pytestmark = pytest.mark.skipif(
@@ -39,3 +40,16 @@ def test_digit_strings_for_training():
             assert tokenizer.decode(labels) == text
     loader.close()
     assert not loader.quarantine
+
+
+def test_conversations_of_digit_strings(tmp_path):
+    spec = f"{SPEECH}/digits/manifest.jsonl?take=5-9&join=3-6&turns=2-4&overlap=20&draws=20"
+    corpus = open_corpus(spec, root=tmp_path)
+    for i in range(20):
+        utterance, samples = corpus.utterance(i), corpus.samples(i)
+        assert len(samples) == round(utterance.duration * 16_000)
+        assert abs(utterance.metadata["overlap"] - 0.2) <= 0.02
+        for turn in turns_of(utterance):
+            assert 3 <= len(turn.text.split()) <= 6
+            heard = samples[round(turn.start * 16_000) : round(turn.end * 16_000)].astype(float)
+            assert np.sqrt(np.mean(heard**2)) > 300  # -41 dB of full scale

@@ -427,3 +427,16 @@ def test_the_installed_command(tmp_path: Path):
         shell=True, capture_output=True, text=True, cwd=tmp_path,
     )  # fmt: skip
     assert piped.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("train", "dev"),
+    [
+        ("words", "words"),
+        ("assistant?turns=1-4&ramp=900&draws=40", "assistant?turns=1-4&draws=40"),
+        ("assistant?ramp=900&turns=1-4", "assistant?turns=1-4"),
+        ("mine.jsonl?turns=2&ramp=9", ""),
+    ],
+)
+def test_a_development_set_has_no_ramp(train: str, dev: str):
+    assert commands_train._dev_of(train) == dev
