@@ -101,18 +101,18 @@ def _words(fields: Record) -> list[Word]:
     return [Word(**word) for word in fields["words"]]
 
 
-def ctm(id: str, words: Iterable[Word]) -> str:
-    """NIST CTM: `recording 1 start duration word confidence`, seconds from the item's beginning.
+def ctm(id: str, words: Iterable[Word], *, channel: int = 1) -> str:
+    """NIST CTM: `recording channel start duration word confidence`.
 
-    Columns are separated by blanks and `;;` begins a comment, so in ids blanks, `;` and `%` are
-    written as in a URL.
+    Seconds are counted from the item's beginning. Columns are separated by blanks and `;;` begins a
+    comment, so in ids blanks, `;` and `%` are written as in a URL.
     """
     name = re.sub(r"[\s;%]", lambda match: quote(match[0]), id)
     rows = []
     for word in words:
         start, end = _ms(word.start), _ms(word.end)
         seconds = f"{start / 1000:.3f} {max(end - start, 0) / 1000:.3f}"
-        rows.append(f"{name} 1 {seconds} {word.text} {word.confidence:.3f}\n")
+        rows.append(f"{name} {channel} {seconds} {word.text} {word.confidence:.3f}\n")
     return "".join(rows)
 
 
@@ -121,7 +121,7 @@ def srt(words: Sequence[Word]) -> str:
     blocks = []
     for number, cue in enumerate(cues(words), 1):
         text = "\n".join(cue.lines).replace("-->", "->")
-        times = f"{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}"
+        times = f"{clock(cue.start, ',')} --> {clock(cue.end, ',')}"
         blocks.append(f"{number}\n{times}\n{text}\n")
     return "\n".join(blocks)
 
@@ -131,7 +131,7 @@ def vtt(words: Sequence[Word]) -> str:
     blocks = ["WEBVTT\n"]
     for cue in cues(words):
         text = html.escape("\n".join(cue.lines), quote=False)
-        blocks.append(f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{text}\n")
+        blocks.append(f"{clock(cue.start, '.')} --> {clock(cue.end, '.')}\n{text}\n")
     return "\n".join(blocks)
 
 
@@ -216,7 +216,8 @@ def _ms(seconds: float) -> int:
     return round(1000 * seconds)
 
 
-def _clock(ms: int, point: str) -> str:
+def clock(ms: int, point: str) -> str:
+    """`hours:minutes:seconds` and milliseconds behind the point that the format takes."""
     minutes, ms = divmod(ms, 60_000)
     hours, minutes = divmod(minutes, 60)
     return f"{hours:02d}:{minutes:02d}:{ms // 1000:02d}{point}{ms % 1000:03d}"

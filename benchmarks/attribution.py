@@ -1,0 +1,250 @@
+"""How well voices are told apart, and turns given to their speakers.
+
+    python -m parley.benchmarks.attribution
+    python -m parley.benchmarks.attribution --voices "DIGITS/manifest.jsonl?join=4-6&draws=400"
+    python -m parley.benchmarks.attribution --statistics
+
+Three tables. Pairs of recordings: the equal error rate, and what the threshold that `attribute`
+uses gets wrong. Enrolments, strung together from recordings of one speaker or of two: how many are
+refused. Conversations whose turns are known, words and all: what is confused when `attribute` names
+the speakers, in time (DER), words (cpWER) and their number. Nobody in them was heard before.
+`--statistics` prints what `zoo.voice_embedding` whitens cepstra by.
+"""
+
+import argparse
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..data.audio import SAMPLE_RATE
+from ..data.conversations import ConversationCorpus
+from ..data.corpus import Corpus, open_corpus
+from ..data.turns import Turn, assign_channels, turns_of
+from ..metrics.conversation import speaker_errors
+from ..metrics.diarization import DiarizationErrors, diarization_errors
+from ..metrics.wer import WordErrors
+from ..zoo.attribution import attribute, likeness_of_halves
+from ..zoo.console import stdout, table
+from ..zoo.voice_embedding import CepstralVoice, VoiceEmbedding, mean_cepstrum
+
+_SECONDS = (0.5, 1.0, 2.0, None)
+_ENROLMENT_SECONDS = (4.0, 6.0, 12.0)
+_ENROLMENTS = 200
+_ENROLLED_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class ChannelTurn:
+    start: float
+    end: float
+    channel: int
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m parley.benchmarks.attribution",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--voices", nargs="*", default=["assistant"])
+    talk = "assistant?turns=4-8&seconds=40&draws=300"
+    parser.add_argument("--conversations", nargs="*", default=[talk])
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--statistics", action="store_true")
+    given = parser.parse_args()
+    if given.statistics:
+        print_statistics(open_corpus("assistant?limit=1000", "train"))
+        return
+    voices = [open_corpus(spec, given.split) for spec in given.voices]
+    if voices:
+        print_pairs(voices)
+        print_enrolments(voices)
+    for spec in given.conversations:
+        corpus = open_corpus(spec, given.split)
+        if not isinstance(corpus, ConversationCorpus):
+            parser.error(f"{spec} has no conversations: give turns, as in {talk}")
+        print_conversations(corpus)
+
+
+def print_statistics(corpus: Corpus) -> None:
+    """Mean and deviation of every cepstral coefficient over a corpus."""
+    cepstra = np.stack([mean_cepstrum(corpus.samples(i)) for i in range(len(corpus))])
+    for name, values in (("mean", cepstra.mean(axis=0)), ("deviation", cepstra.std(axis=0))):
+        stdout().print(name, ", ".join(f"{x:.2f}" for x in values))
+
+
+def print_pairs(corpora: Sequence[Corpus]) -> None:
+    """All pairs of recordings of a corpus, cut to so many seconds."""
+    voice = CepstralVoice()
+    columns = ("seconds", "recordings", "EER", "at", "one taken for two", "two taken for one")
+    rows = table("voices", *columns, right=columns)
+    for corpus in corpora:
+        for seconds in _SECONDS:
+            vectors, speakers = _embedded(voice, corpus, seconds)
+            scores, same = pairs(vectors, speakers)
+            rate, threshold = equal_error(scores, same)
+            rows.add_row(
+                corpus.name,
+                "all" if seconds is None else f"{seconds:g}",
+                f"{len(vectors):,}",
+                f"{100 * rate:.1f} %",
+                f"{threshold:.2f}",
+                f"{100 * (scores[same] < voice.same).mean():.1f} %",
+                f"{100 * (scores[~same] >= voice.same).mean():.1f} %",
+            )
+        rows.add_section()
+    stdout().print(f"Two are one from {voice.same:g} on.", rows)
+
+
+def print_enrolments(corpora: Sequence[Corpus]) -> None:
+    """Enrolments of one voice that are refused, and of two that are not."""
+    voice = CepstralVoice()
+    columns = ("seconds", "EER", "at", "one voice refused", "two voices not refused")
+    rows = table("enrolments", *columns, right=columns)
+    for corpus in corpora:
+        for seconds in _ENROLMENT_SECONDS:
+            alike = np.array([likeness_of_halves(x, voice) for x in enrolments(corpus, seconds)])
+            single = np.arange(len(alike)) % 2 == 0
+            rate, threshold = equal_error(alike, single)
+            rows.add_row(
+                corpus.name,
+                f"{seconds:g}",
+                f"{100 * rate:.1f} %",
+                f"{threshold:.2f}",
+                f"{100 * (alike[single] < voice.undivided).mean():.1f} %",
+                f"{100 * (alike[~single] >= voice.undivided).mean():.1f} %",
+            )
+    stdout().print(f"\nRefused below {voice.undivided:g}.", rows)
+
+
+def print_conversations(corpus: ConversationCorpus) -> None:
+    """Known turns of conversations, named by their voices alone."""
+    columns = ("conversations", "number right", "found", "DER", "cpWER")
+    rows = table("speakers", "told", *columns, right=columns)
+    by_count: dict[int, list[int]] = defaultdict(list)
+    for i in range(len(corpus)):
+        by_count[len({turn.speaker for turn in turns_of(corpus.utterance(i))})].append(i)
+    for count, items in sorted(by_count.items()):
+        for told in ("nothing", "how many", "their voices"):
+            found, errors, words = [], DiarizationErrors(), WordErrors()
+            for i in items:
+                turns = turns_of(corpus.utterance(i))
+                named = rename(
+                    corpus.samples(i),
+                    turns,
+                    enrolled=_enrolled(corpus, i) if told == "their voices" else None,
+                    max_speakers=None if told == "nothing" else count,
+                )
+                found.append(len({turn.speaker for turn in named}))
+                errors += diarization_errors(turns, named)
+                words += speaker_errors(turns, named).errors
+            rows.add_row(
+                f"{count}",
+                told,
+                f"{len(items):,}",
+                f"{100 * np.mean(np.array(found) == count):.0f} %",
+                f"{np.mean(found):.2f}",
+                f"{100 * errors.rate:.1f} %",
+                f"{100 * words.wer:.1f} %",
+            )
+        rows.add_section()
+    stdout().print(f"\n{corpus.name}", rows)
+
+
+def rename(
+    samples: np.ndarray,
+    turns: Sequence[Turn],
+    *,
+    enrolled: Mapping[str, np.ndarray] | None = None,
+    max_speakers: int | None = None,
+) -> list[Turn]:
+    """The turns, in order of start, with the speakers that `attribute` hears."""
+    channels, _ = assign_channels(turns)
+    timed = [ChannelTurn(t.start, t.end, c) for t, c in zip(turns, channels, strict=True)]
+    names = attribute(samples, timed, enrolled=enrolled, max_speakers=max_speakers)
+    return [Turn(t.start, t.end, t.text, n) for t, n in zip(turns, names, strict=True)]
+
+
+def _enrolled(corpus: ConversationCorpus, i: int) -> dict[str, np.ndarray]:
+    """Other recordings of a conversation's speakers; where one is refused, other ones."""
+    rng = np.random.default_rng(i)
+    used = set(corpus.utterance(i).id.split(":", 1)[1].split("+"))
+    own = _recordings(corpus.base)
+    voice, found = CepstralVoice(), {}
+    for speaker in sorted({turn.speaker for turn in turns_of(corpus.utterance(i))}):
+        rest = [j for j in own[speaker] if corpus.base.utterance(j).id not in used]
+        for _ in range(10):
+            samples = _speech(corpus.base, rest, _ENROLLED_SECONDS, rng)
+            if likeness_of_halves(samples, voice) >= voice.undivided:
+                found[speaker] = samples
+                break
+    return found
+
+
+def enrolments(corpus: Corpus, seconds: float) -> Iterable[np.ndarray]:
+    """Recordings strung together to so many seconds: of one speaker, of two (half each), ..."""
+    own = _recordings(corpus)
+    speakers = sorted(own)
+    rng = np.random.default_rng(0)
+    for _ in range(_ENROLMENTS):
+        first, second = rng.choice(len(speakers), size=2, replace=False)
+        yield _speech(corpus, own[speakers[first]], seconds, rng)
+        halves = [_speech(corpus, own[speakers[i]], seconds / 2, rng) for i in (first, second)]
+        yield np.concatenate(halves)
+
+
+def _recordings(corpus: Corpus) -> dict[str, list[int]]:
+    """Indices of each speaker's recordings."""
+    own: dict[str, list[int]] = defaultdict(list)
+    for i in range(len(corpus)):
+        own[corpus.utterance(i).speaker].append(i)
+    return own
+
+
+def _speech(
+    corpus: Corpus, items: Sequence[int], seconds: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Recordings in some order, strung together to so many seconds."""
+    parts: list[np.ndarray] = []
+    wanted = round(seconds * SAMPLE_RATE)
+    while sum(map(len, parts)) < wanted:
+        parts.append(corpus.samples(int(rng.choice(items))))
+    return np.concatenate(parts)[:wanted]
+
+
+def pairs(vectors: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Cosines of all pairs of embeddings [N, D], and whether both are of one speaker."""
+    above = np.triu_indices(len(vectors), 1)
+    names = np.asarray(speakers)
+    return (vectors @ vectors.T)[above], (names[:, None] == names[None])[above]
+
+
+def equal_error(scores: np.ndarray, same: np.ndarray) -> tuple[float, float]:
+    """(equal error rate, its threshold): as many of the same are below as of the others above."""
+    thresholds = np.unique(scores)
+    missed = np.searchsorted(np.sort(scores[same]), thresholds) / same.sum()
+    accepted = 1 - np.searchsorted(np.sort(scores[~same]), thresholds) / (~same).sum()
+    best = int(np.argmin(np.abs(missed - accepted)))
+    return float(missed[best] + accepted[best]) / 2, float(thresholds[best])
+
+
+def _embedded(
+    voice: VoiceEmbedding, corpus: Corpus, seconds: float | None
+) -> tuple[np.ndarray, list[str]]:
+    """Embeddings of the recordings, of so many seconds from anywhere within."""
+    rng = np.random.default_rng(0)
+    vectors, speakers = [], []
+    for i in range(len(corpus)):
+        samples = corpus.samples(i)
+        wanted = len(samples) if seconds is None else round(seconds * SAMPLE_RATE)
+        if wanted <= len(samples):
+            start = int(rng.integers(len(samples) - wanted + 1))
+            vectors.append(voice.embed(samples[start : start + wanted]))
+            speakers.append(corpus.utterance(i).speaker)
+    return np.stack(vectors), speakers
+
+
+if __name__ == "__main__":
+    main()
