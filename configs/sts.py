@@ -89,14 +89,24 @@ PRESETS = {
             model=TINY,
             tokenizer=TokenizerConfig(vocab_size=128, markers="turns"),
             init_from="rnnt-tiny",
+            # People overlap for a tenth of the time: two shares of the draws have more, so that
+            # there is enough to learn it from. Rooms are hard for a model of this size.
             data=DataConfig(
-                train="assistant?turns=1-4&draws=20000",
-                dev="assistant?turns=1-4&draws=200",
+                train="assistant?turns=1-4&rooms=0.2&draws=12000"
+                " + assistant?turns=2-4&overlap=15&draws=4000"
+                " + assistant?turns=2-4&overlap=35&draws=4000",
+                dev="assistant?turns=2-4&overlap=20&draws=120",
                 batch_seconds=160.0,
+                max_padding=0.2,
                 max_seconds=24.0,
             ),
+            # A little noise everywhere: without, what lies between turns would be digital silence.
             augment=AugmentConfig(
-                speed=(0.92, 1.0, 1.08), freq_warp=0.03, noise_probability=0.0, freq_masks=1
+                speed=(0.92, 1.0, 1.08),
+                freq_warp=0.03,
+                noise_probability=0.3,
+                noise_snr_db=(15.0, 40.0),
+                freq_masks=1,
             ),
             loss=LossConfig(fastemit=0.01, fastemit_after=1_000, turns=TURNS),
             optimizer=OptimizerConfig(peak_lr=2e-3, warmup_steps=200),

@@ -5,7 +5,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import tyro
 
-from ..data.audio import SAMPLE_RATE, stream_audio
+from ..data.audio import SAMPLE_RATE, read_audio, stream_audio
 from ..data.errors import InputError, Rejected
 from .arguments import parse
 from .console import amount, audio_progress, remark
 from .decoding import GREEDY, Decoding
-from .formats import SUBTITLES, Format, Record, json_line, record, render
+from .formats import OF_TURNS, SUBTITLES, Format, Record, json_line, record, render
 from .inputs import Item, find_items, load, of_process, total_seconds, transcribe_items
 from .results import (
     Destination,
@@ -56,6 +56,8 @@ class TranscribeArguments:
     * parley transcribe rnnt-tiny my.jsonl --out captions/ --format srt
     * parley transcribe rnnt-tiny "assistant?limit=50" --split dev --format json
     * parley transcribe rnnt-tiny a.wav --beam 4 --nbest 3 --phrases names.txt
+    * parley transcribe sts-tiny meeting.wav --speakers --enrol ann=ann.wav bob=bob.wav
+    * parley transcribe sts-tiny meetings/ --speakers --out who/ --format rttm
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
@@ -78,6 +80,13 @@ class TranscribeArguments:
     stream: bool = False
     """Take each recording in small pieces, as it would arrive, and print what is known so far (to
     stderr; as JSON lines to stdout)."""
+    speakers: bool = False
+    """Say who speaks each turn, by the voice: speaker 1, speaker 2, ... For models that hear turns,
+    as sts-tiny does."""
+    enrol: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=FILE...")] = ()
+    """Speakers who are known by name, each with a recording of that voice alone; for --speakers."""
+    max_speakers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """How many speakers there can be in a recording, with the enrolled ones."""
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = GREEDY
     process_index: Annotated[int | None, tyro.conf.arg(metavar="I")] = None
     """This is process I, from 0, of several that share the work: each writes a file of its own, and
@@ -97,7 +106,9 @@ def transcribe_command(argv: list[str]) -> int:
         )
     from . import load as load_model
 
+    enrolled = read_enrolments(given)
     model = load_model(given.model, decoding=given.decoding)
+    require_turns(given, model)
     ids = [*(item.id for item in items), *(row.where for row in unusable)]
     items = [item for item in items if of_process(item.id, index, count)]
     unusable = [row for row in unusable if of_process(row.where, index, count)]
@@ -115,18 +126,51 @@ def transcribe_command(argv: list[str]) -> int:
         sink = destination(given.out, given.format, run, ids, resume=given.resume, several=several)
     if count > 1:
         remark(f"process {index} of {count}: {len(items):,} of {len(ids):,} recordings")
-    return _run(model, items, unusable, Output(given, sink, several=several))
+    return _run(model, items, unusable, Output(given, sink, several=several, enrolled=enrolled))
+
+
+def read_enrolments(given: TranscribeArguments) -> dict[str, np.ndarray]:
+    """name -> samples. Raises InputError where a name or a file cannot be used, and where an
+    option stands alone that is one of --speakers."""
+    if not given.speakers and (given.enrol or given.max_speakers is not None):
+        raise InputError("--enrol and --max-speakers belong to --speakers: give it as well.")
+    enrolled: dict[str, np.ndarray] = {}
+    for entry in given.enrol:
+        name, equals, file = entry.partition("=")
+        if not (name.strip() and equals and file):
+            raise InputError(f"--enrol {entry}: give NAME=FILE, for example ann=ann.wav.")
+        if name in enrolled:
+            raise InputError(f"--enrol: {name} is given twice; each name takes one file.")
+        enrolled[name] = read_audio(file)
+    if given.speakers:
+        from .attribution import Attributor
+
+        Attributor(enrolled=enrolled, max_speakers=given.max_speakers)  # refuses what it must
+    return enrolled
+
+
+def require_turns(given: TranscribeArguments, model: "Transcriber") -> None:
+    """Raises InputError where turns are asked for and the model hears none."""
+    wanted = "--speakers" if given.speakers else ""
+    if given.format in OF_TURNS:
+        wanted = f"--format {given.format}"
+    if wanted and model.recognizer.channels == 1 and not model.tokenizer.markers:
+        raise InputError(
+            f"{given.model} hears one talker and no turns: {wanted} is for models such as sts-tiny."
+        )
 
 
 def decoding_options(given: TranscribeArguments) -> dict[str, Any]:
     """All that changes a line of the results: they are not resumed or merged with other ones."""
     files = {"lm": given.decoding.lm}
+    files |= {f"enrol {e.partition('=')[0]}": Path(e.partition("=")[2]) for e in given.enrol}
     if isinstance(given.decoding.phrases, Path):
         files["phrases"] = given.decoding.phrases
     fields = asdict(given.decoding)
     contents = {key: hash_file(path) for key, path in files.items() if path is not None}
     # As it is read back from a file.
-    return json.loads(json.dumps({"words": given.words, **fields, **contents}, default=str))
+    who = {"speakers": True, "max_speakers": given.max_speakers} if given.speakers else {}
+    return json.loads(json.dumps({"words": given.words, **who, **fields, **contents}, default=str))
 
 
 def which_process(given: TranscribeArguments) -> tuple[int, int]:
@@ -204,8 +248,16 @@ class Output:
     Where there is a file, stdout shows what is on the disk, and nothing that a crash could lose.
     """
 
-    def __init__(self, given: TranscribeArguments, sink: Destination | None, *, several: bool):
+    def __init__(
+        self,
+        given: TranscribeArguments,
+        sink: Destination | None,
+        *,
+        several: bool,
+        enrolled: dict[str, np.ndarray],
+    ):
         self.given = given
+        self._enrolled = enrolled
         self.sink = sink
         self.several = several
         self.reason = ""
@@ -227,6 +279,8 @@ class Output:
     def take(self, number: int, item: Item, result: Transcript | Rejected) -> None:
         """A result; `number` is its place in the order given."""
         fields = None
+        if self.given.speakers and isinstance(result, Transcript):
+            result = self._named(item, result)
         if isinstance(result, Rejected):
             self.reject(Rejected(item.id, result.reason), path=item.path)
         else:
@@ -237,6 +291,23 @@ class Output:
         while self._next in self._waiting:
             self._pop(self._next)
         self.tick()
+
+    def _named(self, item: Item, result: Transcript) -> Transcript | Rejected:
+        """The transcript with a speaker for each turn; reads the recording once more."""
+        from .attribution import attribute
+
+        audio = load(item)
+        if isinstance(audio, Rejected):
+            return audio
+        samples = read_audio(audio) if isinstance(audio, str) else audio
+        names = attribute(
+            samples,
+            result.turns,
+            enrolled=self._enrolled,
+            max_speakers=self.given.max_speakers,
+        )
+        pairs = zip(result.turns, names, strict=True)
+        return replace(result, turns=tuple(replace(t, speaker=name) for t, name in pairs))
 
     def reject(self, rejected: Rejected, *, path: str = "") -> None:
         self.rejected += 1

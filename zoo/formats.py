@@ -16,9 +16,10 @@ from .transcript import Transcript, Word
 if TYPE_CHECKING:
     from .inputs import Item
 
-Format = Literal["text", "json", "ctm", "srt", "vtt"]
+Format = Literal["text", "json", "ctm", "srt", "vtt", "rttm", "stm", "seglst"]
 Record: TypeAlias = dict[str, Any]
-"""A result: id, audio_filepath and offset where there is a file, text, duration, words."""
+"""A result: id, audio_filepath and offset where there is a file, text, duration, words; of a
+conversation its turns, which then hold the words."""
 
 SUFFIXES: dict[Format, str] = {
     "text": ".txt",
@@ -26,9 +27,14 @@ SUFFIXES: dict[Format, str] = {
     "ctm": ".ctm",
     "srt": ".srt",
     "vtt": ".vtt",
+    "rttm": ".rttm",
+    "stm": ".stm",
+    "seglst": ".seglst",
 }
-SUBTITLES = ("srt", "vtt")
+SUBTITLES = ("srt", "vtt", "seglst")
 """Formats of one recording a file."""
+OF_TURNS = ("rttm", "stm", "seglst")
+"""Formats that say who speaks when, for models that hear turns."""
 
 LINE_CHARACTERS = 42
 CUE_SECONDS = 7.0
@@ -70,7 +76,16 @@ def render(form: Format, fields: Record, *, words: bool = False, named: bool = F
       InputError: words are needed, and the record has none.
     """
     if form == "json":
-        return json_line(fields if words else {k: v for k, v in fields.items() if k != "words"})
+        return json_line(fields if words else _without_words(fields))
+    if "turns" in fields:
+        from .turn_formats import render_turns
+
+        return render_turns(form, fields, words=words, named=named)
+    if form in OF_TURNS:
+        raise InputError(
+            f"the result of {fields['id']} has no turns to write as {form}: take a model that "
+            "hears them, for example sts-tiny."
+        )
     if form == "ctm":
         return ctm(fields["id"], _words(fields))
     if form in SUBTITLES:
@@ -81,6 +96,13 @@ def render(form: Format, fields: Record, *, words: bool = False, named: bool = F
             f"  {w.start:7.2f} {w.end:7.2f}  {w.confidence:4.2f}  {w.text}" for w in _words(fields)
         ]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _without_words(fields: Record) -> Record:
+    kept = {k: v for k, v in fields.items() if k != "words"}
+    if "turns" in kept:
+        kept["turns"] = [{k: v for k, v in t.items() if k != "words"} for t in kept["turns"]]
+    return kept
 
 
 def json_line(fields: Record) -> str:

@@ -66,11 +66,12 @@ class HeardTurn:
     speaker: str = ""
     """'' where nobody was asked for."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """For a JSON line; words stand in the transcript."""
+    def as_dict(self, *, words: bool = False) -> dict[str, Any]:
+        """For a JSON line; times to the millisecond."""
         who = {"speaker": self.speaker} if self.speaker else {}
         times = {"start": round(self.start, 3), "end": round(self.end, 3)}
-        return {**times, "channel": self.channel, **who, "text": self.text}
+        spoken = {"words": [_word_record(word) for word in self.words]} if words else {}
+        return {**times, "channel": self.channel, **who, "text": self.text, **spoken}
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Transcript:
         return self.text
 
     def as_dict(self, *, words: bool = True) -> dict[str, Any]:
-        """For a JSON line; times to the millisecond."""
+        """For a JSON line; times to the millisecond. Words of turns are in the turns."""
         record: dict[str, Any] = {
             "audio_filepath": self.source,
             "text": self.text,
@@ -112,13 +113,14 @@ class Transcript:
                 {"text": other.text, "score": round(other.score, 3)} for other in self.alternatives
             ]
         if self.turns:
-            record["turns"] = [turn.as_dict() for turn in self.turns]
-        if words:
-            record["words"] = [
-                {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(word).items()}
-                for word in self.words
-            ]
+            record["turns"] = [turn.as_dict(words=words) for turn in self.turns]
+        elif words:
+            record["words"] = [_word_record(word) for word in self.words]
         return record
+
+
+def _word_record(word: Word) -> dict[str, Any]:
+    return {k: round(v, 3) if isinstance(v, float) else v for k, v in asdict(word).items()}
 
 
 class Assembler:

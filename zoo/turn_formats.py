@@ -10,9 +10,32 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ..data.errors import InputError
+from ..data.segments import write_rttm, write_seglst, write_stm
 from ..data.turns import Turn
-from .formats import Cue, Record, clock, ctm, cues
+from .formats import Cue, Format, Record, clock, ctm, cues
 from .transcript import Word
+
+
+def render_turns(form: Format, fields: Record, *, words: bool = False, named: bool = False) -> str:
+    """As `formats.render`, of a record with turns. Raises InputError as `turns_ctm`."""
+    if form == "text":
+        return _text(fields, words=words, named=named)
+    if form in ("rttm", "stm", "seglst"):
+        sessions = {fields["id"]: labelled(fields)}
+        return {"rttm": write_rttm, "stm": write_stm, "seglst": write_seglst}[form](sessions)
+    return {"ctm": turns_ctm, "srt": turns_srt, "vtt": turns_vtt}[form](fields)
+
+
+def _text(fields: Record, *, words: bool, named: bool) -> str:
+    """A line a turn, `Ann: what she says`, after the id where there are several recordings; with
+    its times, and also of a turn in which no word was heard, where `words` are asked for."""
+    lines: list[str] = []
+    for turn in fields["turns"]:
+        times = f"{turn['start']:7.2f} {turn['end']:7.2f}  " if words else ""
+        if turn["text"] or words:
+            lines.append(f"{times}{speaker_of(turn)}: {turn['text']}".rstrip())
+    prefix = f"{fields['id']}\t" if named else ""
+    return "".join(f"{prefix}{line}\n" for line in lines) or (f"{prefix}\n" if named else "")
 
 
 class _Said(NamedTuple):
@@ -30,11 +53,6 @@ def labelled(fields: Record) -> list[Turn]:
 def speaker_of(turn: dict[str, Any]) -> str:
     """Who is named, on one line, else `channel N`, counted from 1."""
     return " ".join((turn.get("speaker") or "").split()) or f"channel {turn['channel'] + 1}"
-
-
-def dialogue(fields: Record) -> str:
-    """A line a turn: `Ann: what she says`; turns without words are left out."""
-    return "".join(f"{turn.speaker}: {turn.text}\n" for turn in labelled(fields) if turn.text)
 
 
 def turns_ctm(fields: Record) -> str:

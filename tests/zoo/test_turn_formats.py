@@ -6,7 +6,7 @@ import pytest
 
 from parley.data.errors import InputError
 from parley.data.turns import Turn
-from parley.zoo.turn_formats import dialogue, labelled, turns_ctm, turns_srt, turns_vtt
+from parley.zoo.turn_formats import labelled, render_turns, turns_ctm, turns_srt, turns_vtt
 
 
 def word(text: str, start: float, end: float) -> dict:
@@ -51,7 +51,7 @@ def test_every_turn_has_a_speaker():
         Turn(2.6, 2.7, "", "Ann"),
         Turn(3.0, 4.0, "a --> b", "channel 1"),
     ]
-    assert dialogue(TALK) == "Ann: lights on\n<Bob> B.: why\nchannel 1: a --> b\n"
+    assert render_turns("text", TALK) == "Ann: lights on\n<Bob> B.: why\nchannel 1: a --> b\n"
 
 
 def test_ctm_is_sorted_by_channel_and_time():
@@ -108,6 +108,7 @@ def test_ctm_needs_times_of_words():
 
 
 def test_nothing_said():
-    assert dialogue({"id": "x", "turns": []}) == turns_ctm({"id": "x", "turns": []}) == ""
+    assert render_turns("text", {"id": "x", "turns": []}) == ""
+    assert turns_ctm({"id": "x", "turns": []}) == ""
     assert turns_srt({"id": "x", "turns": []}) == ""
     assert turns_vtt({"id": "x", "turns": []}) == "WEBVTT\n"
