@@ -49,7 +49,7 @@ def test_turns_with_their_times():
     times = [(t.start, t.end) for t in transcript.turns]
     assert times == [pytest.approx(p) for p in [(0.2, 1.0), (0.5, 1.3), (2.0, 2.4)]]
     assert [w.text for w in transcript.words] == ["one", "two", "four"]
-    assert transcript.as_dict()["turns"][1] == {
+    assert transcript.as_dict(words=False)["turns"][1] == {
         "start": 0.5,
         "end": 1.3,
         "channel": 1,

@@ -173,3 +173,29 @@ def test_parley_inspect_draws_a_conversation(sts_folder, manifest, capsys, tmp_p
     arguments = ["--data", str(manifest), "--item", "7", "--out", str(tmp_path / "x.png")]
     assert main(["inspect", str(sts_folder), *arguments]) == 2
     assert "items 0 to 2" in capsys.readouterr().err
+
+
+def test_parley_transcribe_names_speakers(
+    sts_folder, tiny_folder, manifest, sound, capsys, tmp_path
+):
+    talk = str(manifest.parent / "c2.wav")
+    command = ["transcribe", str(sts_folder), talk, "--speakers"]
+    assert main([*command, "--format", "json", "--words", "--max-speakers", "2"]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert {turn["speaker"] for turn in record["turns"]} <= {"speaker 1", "speaker 2"}
+    assert all("words" in turn for turn in record["turns"])
+    assert main([*command, "--out", f"{tmp_path}/who/", "--format", "rttm"]) == 0
+    [written] = (tmp_path / "who").glob("*.rttm")
+    assert written.read_text().startswith("SPEAKER ")
+    assert main([*command, "--out", str(tmp_path / "talk.seglst")]) == 0
+    assert {"session_id", "words"} <= json.loads((tmp_path / "talk.seglst").read_text())[0].keys()
+    capsys.readouterr()
+    for arguments, message in [
+        (["transcribe", str(tiny_folder), talk, "--speakers"], "hears one talker"),
+        (["transcribe", str(tiny_folder), talk, "--format", "stm"], "hears one talker"),
+        (["transcribe", str(sts_folder), talk, "--enrol", "ann=a.wav"], "belong to --speakers"),
+        ([*command, "--enrol", "ann"], "NAME=FILE"),
+        ([*command, "--enrol", f"ann={manifest.parent / 'c0.wav'}"], "ann"),
+    ]:
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
