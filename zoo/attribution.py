@@ -3,10 +3,11 @@
     names = attribute(samples, turns)                                # "speaker 1", "speaker 2", ...
     names = attribute(samples, turns, enrolled={"Ann": ann}, max_speakers=3)
 
-Turns are taken as they end. Each is compared with the speakers met so far; near enough to one, it
-is his, and moves his mean; else it is somebody new's. What others say at the same time is cut out
-first, and who talks at the same time is somebody else. A turn with too little left to embed goes to
-the latest speaker on its channel, else to the latest at all.
+Turns are taken as they end, which is the order that speakers are numbered in. Each is compared with
+the speakers met so far; near enough to one, it is his, and moves his mean; else it is somebody
+new's. What others say at the same time is cut out first, and who talks at the same time is somebody
+else. A turn with too little left to embed goes to the latest speaker on its channel, else to the
+latest at all.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +44,7 @@ class TimedTurn(Protocol):
     def channel(self) -> int: ...
 
 
-@dataclass
+@dataclass(eq=False)
 class _Speaker:
     name: str
     total: np.ndarray | float = 0.0
@@ -174,7 +175,7 @@ def attribute(
     attributor = Attributor(embedding, enrolled=enrolled, max_speakers=max_speakers)
     names = [""] * len(turns)
     for i in sorted(range(len(turns)), key=lambda i: (turns[i].end, turns[i].start)):
-        names[i] = attributor.name(turns[i], alone(samples, turns[i], _but(turns, i)))
+        names[i] = attributor.name(turns[i], alone(samples, turns[i], turns))
     return names
 
 
@@ -184,7 +185,8 @@ def alone(samples: np.ndarray, turn: TimedTurn, others: Iterable[TimedTurn]) -> 
     Args:
       samples: 16 kHz int16 [N], the recording from its beginning; what of the turn lies outside is
         left out.
-      others: turns whose time is cut out; those of the turn's own channel cannot overlap it.
+      others: turns whose time is cut out, but for those of the turn's own channel, which cannot
+        overlap it.
     """
     first, last = (min(max(0, _at(time)), len(samples)) for time in (turn.start, turn.end))
     keep = np.ones(max(0, last - first), bool)
@@ -237,10 +239,6 @@ def likeness_of_halves(samples: np.ndarray, embedding: VoiceEmbedding) -> float:
             break
         centres = moved
     return float(centres[0] @ centres[1])
-
-
-def _but(turns: Sequence[TimedTurn], i: int) -> list[TimedTurn]:
-    return [turn for j, turn in enumerate(turns) if j != i]
 
 
 def _at(seconds: float) -> int:
