@@ -19,7 +19,15 @@ from .arguments import parse
 from .console import amount, audio_progress, remark
 from .decoding import GREEDY, Decoding
 from .formats import OF_TURNS, SUBTITLES, Format, Record, json_line, record, render
-from .inputs import Item, find_items, load, of_process, total_seconds, transcribe_items
+from .inputs import (
+    Item,
+    each_channel,
+    find_items,
+    load,
+    of_process,
+    total_seconds,
+    transcribe_items,
+)
 from .results import (
     Destination,
     Run,
@@ -77,6 +85,8 @@ class TranscribeArguments:
     """Of stdout, or of the files in a folder."""
     words: bool = False
     """Text and JSON with every word's start and end in seconds and its confidence."""
+    each_channel: bool = False
+    """Take the channels of a file one by one, as NAME#1, NAME#2, ..., and not their mean."""
     stream: bool = False
     """Take each recording in small pieces, as it would arrive, and print what is known so far (to
     stderr; as JSON lines to stdout)."""
@@ -99,6 +109,8 @@ def transcribe_command(argv: list[str]) -> int:
     given = parse(TranscribeArguments, argv, "parley transcribe")
     index, count = which_process(given)
     items, unusable = find_items(given.audio, given.split)
+    if given.each_channel:
+        items = each_channel(items)
     several = len(items) + len(unusable) > 1
     if given.format in SUBTITLES and several and not is_folder(given.out):
         raise InputError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.corpus import Corpus
 from ..data.errors import InputError
 from ..data.files import replace_file
+from ..data.turns import most_at_once
 from .cards import CARD, Measurement, percent, update_card
 from .console import audio_progress, remark, stdout, table
 from .conversations import (
@@ -55,6 +56,13 @@ def report_conversations(
         result = measurement(given, command, split, corpus, evaluation, groups)
         update_card(model.folder / CARD, result)
         remark(f"the result is in {model.folder / CARD}")
+    channels = model.recognizer.channels
+    crowded = sum(most_at_once(c.reference) > max(channels, 2) for c in evaluation.conversations)
+    if crowded:
+        remark(
+            f"in {crowded:,} of {len(evaluation.conversations):,} recordings more people speak at "
+            f"once than the {channels} channels can hold: their words are counted as they come"
+        )
     for rejected in evaluation.quarantine:
         remark(f"left out {rejected}")
     return 2 if evaluation.quarantine else 0

@@ -10,7 +10,14 @@ import tensorflow_datasets as tfds
 
 from parley.data.errors import InputError, Rejected
 from parley.data.tfds_split import open_tfds
-from parley.zoo.inputs import find_items, load, of_process, total_seconds, transcribe_items
+from parley.zoo.inputs import (
+    each_channel,
+    find_items,
+    load,
+    of_process,
+    total_seconds,
+    transcribe_items,
+)
 
 
 @pytest.fixture
@@ -177,3 +184,16 @@ def test_tfds_encoded_files_and_other_features(here: Path, monkeypatch: pytest.M
     refused = load(items[0])
     assert isinstance(refused, Rejected)
     assert "is float32 [9], not int16" in refused.reason
+
+
+def test_channels_of_a_file_one_by_one(tmp_path):
+    left, right = np.full(16_000, 1000, np.int16), np.full(16_000, -2000, np.int16)
+    soundfile.write(tmp_path / "two.wav", np.stack([left, right], axis=1), 16_000)
+    soundfile.write(tmp_path / "one.wav", left, 16_000)
+    (tmp_path / "bad.wav").write_text("no audio")
+    items, _ = find_items([str(tmp_path / name) for name in ("two.wav", "one.wav", "bad.wav")], "")
+    names = [Path(item.id).name for item in each_channel(items)]
+    assert names == ["two.wav#1", "two.wav#2", "one.wav", "bad.wav"]
+    for item, samples in zip(each_channel(items), (left, right), strict=False):
+        np.testing.assert_array_equal(load(item), samples)
+        assert item.seconds == 1.0
