@@ -17,14 +17,6 @@ TEXTS = [
 RATE = 16_000
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Compiled programs go where nothing else is; a cache that is set already is respected."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
-
-
 def write_tiny(
     folder: Path,
     encoder: Any,
