@@ -138,3 +138,11 @@ def recordings(tmp_path: Path, sound: Callable[[float, int], np.ndarray]) -> Pat
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("this is not audio\n" * 100)
     return tmp_path
+
+
+@pytest.fixture
+def options(tmp_path: Path):
+    """Of `run_experiment`: results and runs of a grid lie in `tmp_path`."""
+    from parley.zoo.experiments import Options
+
+    return Options(results=tmp_path / "results", runs=tmp_path / "runs")
