@@ -1,11 +1,15 @@
-"""Eight virtual CPU devices, so that sharding is real in every test, and a compiler in a hurry."""
+"""Eight virtual CPU devices, so that sharding is real in every test; a compiler in a hurry, and its
+programs shared by all processes of a run."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Most of the suite's time is XLA's, for thousands of small programs that run once or twice. Without
 # LLVM's optimisation, and with the emitters of whole loops instead of MLIR's, it compiles five
-# times faster; what is computed stays the same up to rounding. XLA_FLAGS come last and win:
-# `make soak` compiles as users do.
+# times faster; what is computed stays the same up to rounding. XLA_FLAGS of the user come last and
+# win: `make soak` compiles as users do.
 os.environ["XLA_FLAGS"] = " ".join(
     [
         "--xla_force_host_platform_device_count=8",
@@ -16,6 +20,11 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Workers and the commands that tests start inherit the folder; who made it removes it.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="parley-jax-")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 

@@ -65,15 +65,14 @@ def probabilities(model: Transducer, encoded: jax.Array, longest: int) -> dict[t
         predicted = model.predict(jnp.array(sequences, jnp.int32).reshape(len(sequences), length))
         logits = model.joint(encoded[None, :, None], predicted[:, None])
         logp = np.asarray(jax.nn.log_softmax(logits, axis=-1), np.float64)
-        for sequence, arcs in zip(sequences, logp, strict=True):
-            alpha = np.full((time + 1, length + 1), -np.inf)
-            alpha[0, 0] = 0.0
-            for t in range(time):
-                for u in range(length):
-                    arc = alpha[t, u] + arcs[t, u, sequence[u]]
-                    alpha[t, u + 1] = np.logaddexp(alpha[t, u + 1], arc)
-                alpha[t + 1] = alpha[t] + arcs[t, :, BLANK]
-            found[sequence] = alpha[time, length]
+        alpha = np.full((len(sequences), time + 1, length + 1), -np.inf)
+        alpha[:, 0, 0] = 0.0
+        for t in range(time):
+            for u in range(length):
+                label = logp[np.arange(len(sequences)), t, u, [s[u] for s in sequences]]
+                alpha[:, t, u + 1] = np.logaddexp(alpha[:, t, u + 1], alpha[:, t, u] + label)
+            alpha[:, t + 1] = alpha[:, t] + logp[:, t, :, BLANK]
+        found |= zip(sequences, alpha[:, time, length].tolist(), strict=True)
     return found
 
 

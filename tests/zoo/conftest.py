@@ -17,14 +17,6 @@ TEXTS = [
 RATE = 16_000
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory):
-    """Compiled programs go where nothing else is; a cache that is set already is respected."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("jax")))
-
-
 def write_tiny(
     folder: Path,
     encoder: Any,
@@ -146,3 +138,11 @@ def recordings(tmp_path: Path, sound: Callable[[float, int], np.ndarray]) -> Pat
     (tmp_path / "empty.wav").touch()
     (tmp_path / "text.wav").write_text("this is not audio\n" * 100)
     return tmp_path
+
+
+@pytest.fixture
+def options(tmp_path: Path):
+    """Of `run_experiment`: results and runs of a grid lie in `tmp_path`."""
+    from parley.zoo.experiments import Options
+
+    return Options(results=tmp_path / "results", runs=tmp_path / "runs")

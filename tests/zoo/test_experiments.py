@@ -1,115 +1,21 @@
-"""A grid goes on from wherever it was stopped, and its page says what is known and no more."""
+"""A grid goes on from wherever it was stopped."""
 
-import dataclasses
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import soundfile
 
-from parley.configs.experiments import experiments
+from grids import cells, chained, grid, launcher, page, tone_grid, with_model, write_tones
 from parley.data.errors import InputError
 from parley.train.checkpoint import lock_run
 from parley.train.experiment import DIGITS, Condition, Experiment, Part, Row
-from parley.train.recipe import recipe_from_dict, recipe_to_dict
+from parley.train.recipe import recipe_to_dict
 from parley.zoo import cli
-from parley.zoo.experiment_report import difference, pooled
 from parley.zoo.experiment_results import Results
-from parley.zoo.experiment_row import Task, failure, run_task
+from parley.zoo.experiment_row import Task, run_task
 from parley.zoo.experiments import Options, run_experiment
-from tones import RATE, ToneCorpus, recipe
-
-Launch = Callable[[Task, Path], dict[str, Any]]
-SPEAKERS = [f"speaker-{i}" for i in range(8)]
-
-
-def grid(**changes: Any) -> Experiment:
-    """Two systems with two seeds each, and an ablation of the second."""
-    rows = tuple(
-        Row(f"{group}-s{seed}", group, recipe(name=group, seed=seed))
-        for seed in (0, 1)
-        for group in ("plain", "better")
-    )
-    parts = (
-        Part("Systems", rows, (Condition("clean", "tones.jsonl"),), baseline="plain", plot="model"),
-        Part(
-            "Ablation",
-            (Row("cut", "better, cut", recipe(name="cut")),),
-            (Condition("clean", "tones.jsonl"),),
-            baseline="better",
-        ),
-    )
-    values = {"name": "grid", "title": "A grid", "question": "Which one?", "parts": parts}
-    return Experiment(**(values | changes))
-
-
-def record(task: Task, errors: list[int]) -> dict[str, Any]:
-    """The record of a row that made so many errors in 100 words of each speaker."""
-    counts = {"substitutions": sum(errors), "deletions": 0, "insertions": 0}
-    found = {
-        "wer": sum(errors) / len(errors),
-        **counts,
-        "words": 100 * len(errors),
-        "utterances": 80,
-        "left_out": 0,
-        "seconds": 6.0,
-        "speakers": {name: [e, 100] for name, e in zip(SPEAKERS, errors, strict=True)},
-    }
-    return {
-        "status": "done",
-        "seed": task.recipe.seed,
-        "command": task.command,
-        "date": "2026-11-23",
-        "device": "an abacus",
-        "steps": task.recipe.steps,
-        "train_seconds": 60.0,
-        "audio_hours": 1.5,
-        "dev_wer": 12.0,
-        "parameters": 1_234_567,
-        "encoder_parameters": 1_000_000,
-        "cost": {"total": 40_000_000 + 1_000_000 * errors[0], "encoder": 30_000_000},
-        "state_bytes": 10_240,
-        "receptive_field_s": None,
-        "stream_speed": 250.0,
-        "evaluations": {
-            c.name: {"data": c.data, "split": c.split, **found} for c in task.conditions
-        },
-        "recipe": recipe_to_dict(task.recipe),
-    }
-
-
-ERRORS = {"plain": 20, "better": 16, "cut": 19}
-
-
-def launcher(stop_at: str = "", fail_at: str = "") -> tuple[Launch, list[str]]:
-    """A launch that makes records up, and the list of the rows that it has been asked for."""
-    asked: list[str] = []
-
-    def launch(task: Task, folder: Path) -> dict[str, Any]:
-        name = folder.name.rpartition("-")[0]
-        asked.append(name)
-        if name == stop_at:
-            raise KeyboardInterrupt
-        if name == fail_at:
-            return failure(task.recipe, "the loss was not finite.")
-        base = ERRORS[task.recipe.name] + task.recipe.seed
-        return record(task, [base + i for i in range(len(SPEAKERS))])
-
-    return launch, asked
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> Options:
-    return Options(results=tmp_path / "results", runs=tmp_path / "runs")
-
+from tones import recipe
 
 ORDER = ["plain-s0", "better-s0", "plain-s1", "better-s1", "cut"]
 
@@ -118,16 +24,6 @@ def states(experiment: Experiment, options: Options) -> dict[str, str]:
     """As another process would find them."""
     results = Results(experiment, options.results / "grid.json")
     return {row.name: results.state(row) for row in experiment.rows}
-
-
-def page(options: Options) -> str:
-    return (options.results / "grid.md").read_text()
-
-
-def cells(text: str, system: str) -> list[str]:
-    """The first line of a table that is about `system`."""
-    line = next(line for line in text.splitlines() if line.startswith(f"| {system} |"))
-    return [cell.strip() for cell in line.strip("|").split("|")]
 
 
 def test_a_stopped_grid_goes_on_with_the_row_that_was_stopped(options: Options):
@@ -221,49 +117,6 @@ def test_two_runners_of_one_grid(options: Options):
     assert asked == []
 
 
-def test_the_page_of_a_grid_that_is_not_finished(options: Options):
-    run_experiment(grid(), replace(options, only=("*-s0", "plain-s1")), launch=launcher()[0])
-    text = page(options)
-    assert text.startswith("# A grid\n\nWhich one?\n")
-    assert "- rows: 3 done, 2 not run" in text
-    assert "- device: an abacus" in text
-    assert "- budget of a row: 12 steps of 8 s of audio" in text
-    # Speakers make 20 to 27 errors with seed 0 and one more with seed 1: 23.5 and 24.5 %.
-    plain = cells(text, "plain")
-    assert plain[1].startswith("24.00 % (")
-    assert plain[2:] == ["23.50 / 24.50", "", ""]
-    better = cells(text, "better")
-    assert better[1].startswith("19.50 % (")
-    assert better[2] == "19.50 / not run"
-    # Every speaker is better by 4 words in 100: nothing is left to chance.
-    assert better[3:] == ["-4.00 (-4.00 to -4.00)", "-4.00"]
-    assert cells(text, "better, cut")[1] == "not run"
-    assert (options.results / "grid.svg").exists()
-    assert "](grid.svg)" in text
-
-
-def test_the_picture_is_the_same_for_the_same_results(options: Options):
-    run_experiment(grid(), options, launch=launcher()[0])
-    path = options.results / "grid.svg"
-    first = path.read_bytes()
-    run_experiment(grid(), options, launch=launcher()[0])
-    assert path.read_bytes() == first
-    assert b">better<" in first
-
-
-def test_what_a_person_wrote_stays(options: Options):
-    run_experiment(grid(), replace(options, only=("plain-s0",)), launch=launcher()[0])
-    path = options.results / "grid.md"
-    below = "\n## What shows\n\nNothing yet.\n"
-    path.write_text(page(options).replace("Which one?", "My own words.") + below)
-    run_experiment(grid(), options, launch=launcher()[0])
-    text = page(options)
-    assert "My own words." in text
-    assert text.endswith(below)
-    assert "not run" not in text
-    assert text.count("## Systems\n") == 1
-
-
 def test_the_file_has_a_line_for_every_row(options: Options):
     run_experiment(grid(), options, launch=launcher()[0])
     lines = (options.results / "grid.json").read_text().splitlines()
@@ -277,26 +130,6 @@ def test_a_damaged_results_file_is_not_overwritten(options: Options):
     with pytest.raises(InputError, match=r"grid\.json is no results file"):
         run_experiment(grid(), options, launch=launcher()[0])
     assert path.read_text() == '{"rows": '
-
-
-def test_differences_need_the_same_speech_and_a_common_seed(options: Options):
-    results = run_experiment(grid(), options, launch=launcher()[0])
-    groups = grid().parts[0].groups
-    plain, better = (pooled(results, groups[g], "clean") for g in ("plain", "better"))
-    assert plain is not None
-    assert better is not None
-    found, turned = difference(better, plain), difference(plain, better)
-    assert found is not None
-    assert turned is not None
-    assert found.seeds == [-4.0, -4.0]
-    assert turned.mean == 4.0
-    first = pooled(results, groups["plain"][:1], "clean")
-    second = pooled(results, groups["better"][1:], "clean")
-    assert first is not None
-    assert second is not None
-    assert difference(second, first) is None
-    first.words[0, "speaker-0"] = 99
-    assert difference(better, first) is None
 
 
 def with_digits() -> Experiment:
@@ -316,53 +149,6 @@ def test_where_the_digits_lie_is_said_and_not_kept(options: Options, tmp_path: P
     kept = (options.results / "grid.json").read_text()
     assert f"parley experiment grid --only only --digits {DIGITS}" in kept
     assert "elsewhere" not in kept + page(options)
-
-
-def test_what_amortized_encoders_compute_is_in_the_tables(options: Options):
-    launch, _ = launcher()
-
-    def amortized(task: Task, folder: Path) -> dict[str, Any]:
-        made = launch(task, folder)
-        if task.recipe.name == "better":
-            spent = {"ratio": 0.4 + task.recipe.seed / 10, "speech_ratio": 0.5}
-            spent |= {"dense": 30_000_000, "theta": 0.5}
-            made["cost"] = {"total": 40_500_000, "encoder": 30_500_000}
-            thetas = [{"theta": 0.7, "wer": 22.5, "ratio": 0.3}]
-            made["compute"] = {"conditions": {"clean": spent}, "thetas": thetas}
-        return made
-
-    results = run_experiment(grid(), options, launch=amortized)
-    better, plain = cells(page(options), "better"), cells(page(options), "plain")
-    # 19.5 - 4 of 24 %: a sixth less; 0.4 and 0.5 of the dense encoder.
-    assert better[5].startswith("-16.7 % (")
-    assert better[6:] == ["0.450", "0.500"]
-    assert plain[5:] == ["", "1.000", ""]
-    assert "| better-s0 | 19.50 % at 0.400 (0.5), 22.50 % at 0.300 (0.7) |" in page(options)
-    from parley.zoo.experiment_plot import points
-
-    part = replace(grid().parts[0], plot="encoder")
-    assert [p.cost for p in points(results, part)] == pytest.approx([0.06, 0.027])
-    whole = [p.cost for p in points(results, replace(part, plot="model"))]
-    assert whole[1] == pytest.approx(2e-9 * (10_000_000 + 0.45 * 30_000_000))
-
-
-def chained(**base: Any) -> Experiment:
-    """A row that goes on from another's model."""
-    first = Row("base", "base", recipe(name="plain", **base))
-    then = Row("then", "then", recipe(name="better", init_from="row:base"))
-    return grid(parts=(Part("Chain", (first, then), (Condition("clean", "tones.jsonl"),)),))
-
-
-def with_model(launch: Launch, starts: list[str]) -> Launch:
-    """Leaves a model behind, as a row does, and notes where rows begin."""
-
-    def run(task: Task, folder: Path) -> dict[str, Any]:
-        starts.append(task.start)
-        (folder / "model").mkdir(parents=True, exist_ok=True)
-        (folder / "model" / "README.md").touch()
-        return launch(task, folder)
-
-    return run
 
 
 def test_a_row_begins_as_the_model_of_another(options: Options):
@@ -409,43 +195,6 @@ def test_names_are_unique_and_a_baseline_is_a_group():
         grid(parts=(replace(systems, baseline="worse"), ablation))
 
 
-def test_recipes_of_all_rows_are_known_again_when_they_are_read():
-    for experiment in experiments().values():
-        for row in experiment.rows:
-            written = json.loads(json.dumps(recipe_to_dict(row.recipe)))
-            assert recipe_from_dict(written) == row.recipe
-
-
-@pytest.mark.parametrize("name", ["encoders", "encoders-digits"])
-def test_families_differ_in_nothing_but_the_encoder_and_its_rates(name: str):
-    part = next(p for p in experiments()[name].parts if p.title == "Families")
-    assert {tuple(row.seed for row in rows) for rows in part.groups.values()} == {(0, 1, 2)}
-    first = part.rows[0].recipe
-    for row in part.rows:
-        free = {"name": first.name, "seed": 0, "optimizer": first.optimizer}
-        model = replace(row.recipe.model, encoder=first.model.encoder)
-        assert replace(row.recipe, model=model, **free) == first
-        rates = replace(row.recipe.optimizer, peak_lr=first.optimizer.peak_lr)
-        assert rates == first.optimizer
-    # Half a grid compares the families with one another, not seeds.
-    assert len({row.group for row in part.rows[:5]}) == 5
-
-
-def test_models_of_the_grid_are_of_matched_size():
-    from parley.zoo.package import abstract_model, parameter_count
-
-    families, ablations, _ = experiments()["encoders"].parts
-    sizes = {}
-    for row in (*families.rows[:5], *ablations.rows):
-        graphdef, params, _ = abstract_model(row.recipe)
-        hash(graphdef)  # inference compiles with it as a static argument
-        sizes[row.group] = parameter_count(params)
-    matched = [sizes[row.group] for row in families.rows[:5]]
-    assert max(matched) < 1.2 * min(matched), sizes
-    assert all(sizes[row.group] <= sizes["conv-rnnt"] for row in ablations.rows), sizes
-    assert sizes["no-convolution"] < sizes["global-only"] < sizes["conv-rnnt"]
-
-
 def test_the_command(options: Options, capsys: pytest.CaptureFixture[str]):
     places = ["--results", str(options.results), "--runs", str(options.runs)]
     assert cli.main(["experiment", *places]) == 0
@@ -463,28 +212,7 @@ def test_the_command(options: Options, capsys: pytest.CaptureFixture[str]):
 
 @pytest.fixture(scope="module")
 def tones(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A manifest of tones that are spoken by eight speakers."""
-    folder = tmp_path_factory.mktemp("tones")
-    corpus = ToneCorpus(64)
-    lines = []
-    for i, item in enumerate(corpus.items):
-        soundfile.write(folder / f"{i}.wav", corpus.samples(i), RATE)
-        facts = {"text": item.text, "speaker": item.speaker, "duration": item.duration}
-        lines.append(json.dumps({"audio_filepath": f"{i}.wav", **facts}))
-    (folder / "tones.jsonl").write_text("\n".join(lines))
-    return folder / "tones.jsonl"
-
-
-def tone_grid(manifest: Path) -> Experiment:
-    """A row that learns, and one whose gradients are not finite."""
-    data = replace(recipe().data, buckets=1, train=str(manifest), dev=f"{manifest}?limit=16")
-    good = recipe(data=data, checkpoint_every=1)
-    steep = dataclasses.replace(good.optimizer, peak_lr=1e30)
-    rows = (
-        Row("steep", "steep", replace(good, optimizer=steep, steps=40)),
-        Row("good", "good", replace(good, steps=40)),
-    )
-    return grid(parts=(Part("Tones", rows, (Condition("clean", f"{manifest}?limit=32"),)),))
+    return write_tones(tmp_path_factory.mktemp("tones"))
 
 
 @pytest.mark.slow
@@ -505,62 +233,3 @@ def test_a_task_goes_on_and_agrees_with_evaluate(tones: Path, tmp_path: Path):
     assert found["cost"]["total"] > found["cost"]["encoder"] > 0
     assert found["stream_speed"] > 0
     assert found["recipe"] == recipe_to_dict(task.recipe)
-
-
-RUNNER = """
-import sys
-from pathlib import Path
-sys.path[:0] = [{tests!r}, {here!r}]
-from test_experiments import tone_grid
-from parley.zoo.experiments import Options, run_experiment
-if __name__ == "__main__":
-    folder = Path({folder!r})
-    options = Options(results=folder / "results", runs=folder / "runs")
-    run_experiment(tone_grid(Path({manifest!r})), options)
-"""
-
-
-@pytest.mark.soak
-@pytest.mark.timeout(1200)
-def test_processes_killed_and_resumed(tones: Path, tmp_path: Path):
-    tests = Path(__file__).parents[1]
-    script = RUNNER.format(
-        tests=str(tests), here=str(tests / "zoo"), folder=str(tmp_path), manifest=str(tones)
-    )
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "jax"), "XLA_FLAGS": ""}
-    with open(tmp_path / "said", "wb") as said:
-        runner = subprocess.Popen(
-            [sys.executable, "-c", script], env=os.environ | cache, stderr=said
-        )
-        runs, saved = tmp_path / "runs" / "grid", "good-*/checkpoints/[2-9]"
-        deadline = time.monotonic() + 480
-        while runner.poll() is None and time.monotonic() < deadline:
-            if any(runs.glob(saved)):
-                break
-            time.sleep(0.01)
-        runner.kill()
-        runner.wait()
-    assert any(runs.glob(saved))
-    said = (tmp_path / "said").read_text()
-    assert runner.returncode == -signal.SIGKILL, said
-    # The grid went on after the row that failed, and the row outlives its runner only to save.
-    results = Results(tone_grid(tones), tmp_path / "results" / "grid.json")
-    assert [results.state(row) for row in results.experiment.rows] == ["failed", "not run"]
-    assert "were not finite" in results.records["steep"]["reason"]
-    [folder] = (tmp_path / "runs" / "grid").glob("good-*")
-    for _ in range(600):
-        try:
-            with lock_run(folder):
-                break
-        except InputError:
-            time.sleep(0.1)
-    assert not (folder / "model").exists()
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | cache, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert "row 2 of 2: good, seed 0" in done.stderr
-    assert "resumed at" in done.stderr
-    results = Results(tone_grid(tones), tmp_path / "results" / "grid.json")
-    assert [results.state(row) for row in results.experiment.rows] == ["failed", "done"]
-    assert results.records["good"]["steps"] == 40

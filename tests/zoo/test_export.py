@@ -69,12 +69,11 @@ def assert_same(found: list[list[Token]], expected: list[list[Token]]) -> None:
     np.testing.assert_allclose([t[2] for t in flat], [t[2] for t in other], atol=1e-4)
 
 
-def run_python(code: str, *arguments: object, cache: Path) -> str:
+def run_python(code: str, *arguments: object, cwd: Path) -> str:
     """Standard output of a fresh interpreter that has one CPU device."""
     environment = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    environment["JAX_COMPILATION_CACHE_DIR"] = str(cache)
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=cache)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -157,7 +156,7 @@ rooms = {name.split(".")[1] for name in sys.modules if name.startswith("parley."
 assert not rooms & {"models", "train", "configs"}, rooms
 assert "flax" not in sys.modules
 """
-    text = run_python(code, folder, cache=tmp_path).strip()
+    text = run_python(code, folder, cwd=tmp_path).strip()
     assert text == exported.transcribe(samples).text != ""
 
 
@@ -173,7 +172,7 @@ import runpy, sys
 sys.modules["parley"] = None
 runpy.run_path("transcribe.py", run_name="__main__")
 """
-    text = run_python(code, folder, "a.wav", cache=tmp_path).strip()
+    text = run_python(code, folder, "a.wav", cwd=tmp_path).strip()
     assert text == exported.transcribe(tmp_path / "a.wav").text != ""
 
 
