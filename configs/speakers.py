@@ -1,4 +1,4 @@
-"""Speaker models: who speaks, from two seconds of it.
+"""Speaker models: who speaks, from a second or two of it.
 
     parley train speaker-tiny            # 980 synthetic speakers; two CPU cores
     parley train speaker-tiny-pw         # the same, adversarially reweighted
@@ -40,6 +40,7 @@ SPEAKER_TINY = SpeakerRecipe(
         train="assistant?speakers=980&utterances=20",
         dev="assistant",
         speakers=32,
+        crop_s=1.5,
     ),
     augment=AugmentConfig(
         speed=(1.0,),
@@ -51,7 +52,7 @@ SPEAKER_TINY = SpeakerRecipe(
     ),
     loss=SpeakerLossConfig(kind="both"),
     optimizer=OptimizerConfig(peak_lr=4e-3, warmup_steps=100, ema=0.995),
-    steps=1_500,
+    steps=1_000,
     eval_every=250,
     checkpoint_every=250,
     checkpoints_kept=1,

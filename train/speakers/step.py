@@ -104,7 +104,8 @@ def batch_losses(
     if config.kind != "aam":
         cosines = similarities(embeddings)
         total = total + angular_prototypical(cosines, heads.scale, heads.offset, pairs)
-    if heads.classes is not None:
+    if config.kind != "prototypical":
+        assert heads.classes is not None
         losses = aam_softmax(
             embeddings.reshape(count * each, width),
             heads.classes,
