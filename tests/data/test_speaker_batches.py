@@ -141,9 +141,9 @@ def test_a_recording_that_cannot_be_read_gives_way_to_another_of_the_speaker():
         [loader(corpus).load(step) for step in range(2)]
 
 
-@pytest.mark.parametrize(("field", "value"), [("speakers", 1), ("utterances", 1)])
-def test_a_batch_that_compares_nothing_is_refused(field: str, value: int):
-    config = SpeakerDataConfig(**{field: value})
+@pytest.mark.parametrize(("speakers", "utterances"), [(1, 2), (2, 1)])
+def test_a_batch_that_compares_nothing_is_refused(speakers: int, utterances: int):
+    config = SpeakerDataConfig(speakers=speakers, utterances=utterances)
     with pytest.raises(InputError, match="both are at least 2"):
         SpeakerPlan(Counted(dict.fromkeys("abcd", 3)), config, seed=0)
 

@@ -1,6 +1,7 @@
 """Adversarial reweighting: what equal weights give back, and which way each gradient goes."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +140,7 @@ def test_ascent_raises_the_loss_on_a_fixed_batch(embeddings, regions, kind):
         state = climb(state)
         losses.append(loss(state.params))
     assert losses[-1] > losses[0] * 1.01
-    assert sum(b > a for a, b in zip(losses, losses[1:], strict=False)) >= 25
+    assert sum(b > a for a, b in pairwise(losses)) >= 25
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -154,9 +155,7 @@ def test_no_gradient_of_the_learner_passes_through_the_weights(embeddings, regio
     _, weights = adversary_step(state, embeddings, HEADS, SPEAKERS, made, ON)
     found = jax.grad(through_the_step, argnums=(0, 1))(embeddings, HEADS)
     wanted = loss_and_gradient(embeddings, weights, made.adversary)[1]
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, wanted
-    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), found, wanted)
     # And weights by themselves have none, though they depend on where the embeddings lie.
     alone = jax.grad(lambda e: adversary_step(state, e, HEADS, SPEAKERS, made, ON)[1].sum())
     np.testing.assert_array_equal(alone(embeddings), 0.0)
@@ -219,7 +218,9 @@ def test_accumulated_similarities_against_loops(embeddings):
     for i in range(N):
         for m in range(M):
             own[i, m] = np.mean([x[i, m] @ x[i, k] for k in range(M) if k != m])
-            others[i, m] = np.mean([x[i, m] @ x[j, k] for j in range(N) if j != i for k in range(M)])
+            others[i, m] = np.mean(
+                [x[i, m] @ x[j, k] for j in range(N) if j != i for k in range(M)]
+            )
     wanted = np.stack([(a - a.mean()) / a.std() for a in (own, others)], axis=-1)
     np.testing.assert_allclose(accumulated_similarities(embeddings), wanted, rtol=1e-3, atol=1e-3)
 
