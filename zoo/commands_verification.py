@@ -30,7 +30,7 @@ class VerificationArguments:
 
     * parley evaluate speaker-tiny --data assistant --split test --by gender accent
     * parley evaluate speaker-tiny --data "assistant?noise=10"
-    * parley evaluate speaker-tiny --data voxceleb:VoxCeleb1 --trials veri_test2.txt --by nationality
+    * parley evaluate speaker-tiny --data voxceleb:VoxCeleb1 --trials veri.txt --by nationality
     * parley evaluate runs/mine --data my.jsonl --by gender --plot det.png --update-card
     """
 

@@ -1,7 +1,7 @@
-"""A speaker model's folder: recipe.json, weights.safetensors, threshold.json, README.md (the card).
+"""A speaker model: recipe.json, weights.safetensors, threshold.json, README.md (the card).
 
-`threshold.json` says from which cosine on two recordings are taken for one speaker: where both kinds
-of error were equally frequent on the development set, at the end of training.
+`threshold.json` says from which cosine on two recordings are taken for one speaker: where both
+kinds of error were equally frequent on the development set, at the end of training.
 """
 
 import hashlib
