@@ -101,9 +101,9 @@ def open_corpus(
       progress: whether making an embedded corpus shows a bar.
 
     Selection by metadata: `key=a,b` keeps rows whose value is a or b, `key=!a` the others,
-    `key=10-49` numbers from 10 to 49. `limit=N` keeps the first N; `join=LOW-HIGH` joins
-    recordings of one speaker, `draws` of them an epoch; `noise=SNR_DB` adds noise; `seed` governs
-    both, and the draw of an embedded corpus.
+    `key=10-49` numbers from 10 to 49, `key=a*` what begins with a. `limit=N` keeps the first N;
+    `join=LOW-HIGH` joins recordings of one speaker, `draws` of them an epoch; `noise=SNR_DB` adds
+    noise; `seed` governs both, and the draw of an embedded corpus.
 
     Raises:
       InputError: for a spec that cannot be understood, a source that is not there, or a selection

@@ -140,15 +140,16 @@ class Verification:
             [self.utterances[i].speaker for i in test],
         )
 
-    def by(self, column: str) -> dict[str, GroupRates]:
+    def by(self, column: str, *, intervals: bool = True) -> dict[str, GroupRates]:
         """Groups by a column of the metadata, or speaker; those without trials of both kinds are
         left out.
 
         Raises:
           InputError: no utterance has the column.
         """
+        none = Interval(math.nan, math.nan)
         return {
-            value: _rates(self, chosen, self._interval_of(chosen))
+            value: _rates(self, chosen, self._interval_of(chosen) if intervals else none)
             for value, chosen in self.members(column).items()
         }
 

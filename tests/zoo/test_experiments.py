@@ -19,7 +19,7 @@ from parley.configs.experiments import experiments
 from parley.data.errors import InputError
 from parley.train.checkpoint import lock_run
 from parley.train.experiment import DIGITS, Condition, Experiment, Part, Row
-from parley.train.recipe import recipe_from_dict, recipe_to_dict
+from parley.train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from parley.zoo import cli
 from parley.zoo.experiment_report import difference, pooled
 from parley.zoo.experiment_results import Results
@@ -437,6 +437,7 @@ def test_models_of_the_grid_are_of_matched_size():
     families, ablations, _ = experiments()["encoders"].parts
     sizes = {}
     for row in (*families.rows[:5], *ablations.rows):
+        assert isinstance(row.recipe, Recipe)
         graphdef, params, _ = abstract_model(row.recipe)
         hash(graphdef)  # inference compiles with it as a static argument
         sizes[row.group] = parameter_count(params)

@@ -5,12 +5,12 @@ Shares optimiser, mesh and augmentation with the recogniser's (`train.recipe`).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from ...data.augment import AugmentConfig
 from ...data.speaker_batches import SpeakerDataConfig
 from ...models.speakers.network import SpeakerConfig
-from ..recipe import MeshConfig, OptimizerConfig, build
+from ..recipe import MeshConfig, OptimizerConfig, Recipe, build, recipe_from_dict
 
 TASK = "speaker-verification"
 
@@ -82,6 +82,15 @@ class SpeakerRecipe:
 def speaker_recipe_from_dict(values: Mapping[str, Any]) -> SpeakerRecipe:
     """The recipe that `recipe_to_dict` wrote. Raises InputError as `recipe_from_dict`."""
     return build(SpeakerRecipe, values, "recipe")
+
+
+AnyRecipe: TypeAlias = Recipe | SpeakerRecipe
+
+
+def any_recipe_from_dict(values: Mapping[str, Any]) -> AnyRecipe:
+    """The recipe, of whichever task. Raises InputError as `recipe_from_dict`."""
+    kind = speaker_recipe_from_dict if is_speaker_recipe(values) else recipe_from_dict
+    return kind(values)
 
 
 def is_speaker_recipe(values: Any) -> bool:
