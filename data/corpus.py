@@ -7,6 +7,7 @@ A spec is `SOURCE[?key=value&...]`, several of them joined by ` + `:
     librispeech:/data/librispeech           official archives or their folders; the split chooses
     libricss:/data/libricss?condition=OV20  real conversations, see `libricss`; split dev or test
     librispeechmix:/data/LibriSpeechMix     mixtures by list, see `librispeechmix`
+    voxceleb:/data/voxceleb1                its folders, with the table of speakers beside them
     recordings.jsonl?take=10-49&speaker=!theo   a manifest, rows chosen by their metadata
     digits.jsonl?join=1-7&draws=4000        1 to 7 recordings of one speaker joined, drawn anew
     assistant?noise=10                      with noise at 10 dB, the same for every reading
@@ -114,15 +115,17 @@ def open_corpus(
     Args:
       spec: the source and the query that selects from it.
       split: train, dev or test of an embedded corpus; an archive's name (`train-clean-100`) of
-        LibriSpeech; a manifest or a folder has none, its query alone selects.
+        LibriSpeech; dev, test or all of VoxCeleb; a manifest or a folder has none, its query
+        alone selects.
       root: the data root, see `data_root`.
       require_text: whether manifest rows without text are rejected.
       progress: whether making an embedded corpus shows a bar.
 
     Selection by metadata: `key=a,b` keeps rows whose value is a or b, `key=!a` the others,
-    `key=10-49` numbers from 10 to 49. `limit=N` keeps the first N; `join=LOW-HIGH` joins
-    recordings of one speaker and `turns=LOW-HIGH` mixes conversations, `draws` of them an epoch;
-    `noise=SNR_DB` adds noise; `seed` governs them, and the draw of an embedded corpus.
+    `key=10-49` numbers from 10 to 49, `key=a*` what begins with a. `limit=N` keeps the first N;
+    `join=LOW-HIGH` joins recordings of one speaker and `turns=LOW-HIGH` mixes conversations,
+    `draws` of them an epoch; `noise=SNR_DB` adds noise; `seed` governs them, and the draw of an
+    embedded corpus.
 
     Raises:
       InputError: for a spec that cannot be understood, a source that is not there, or a selection
@@ -212,6 +215,10 @@ def _open_source(
 
         folder = Path(source.removeprefix("librispeech:")).expanduser()
         return open_librispeech(folder, split, root=data_root(root), progress=progress)
+    if source.startswith("voxceleb:"):
+        from .voxceleb import open_voxceleb
+
+        return open_voxceleb(Path(source.removeprefix("voxceleb:")).expanduser(), split)
     return _open_path(spec, source, require_text)
 
 
@@ -257,8 +264,8 @@ def _open_path(spec: str, source: str, require_text: bool) -> Corpus:
             f"{path} is neither a manifest (.jsonl, .json, .csv, .tsv) nor a folder of audio."
         )
     raise InputError(
-        f"no corpus {spec!r}: give {', '.join(EMBEDDED)}, librispeech:DIR, a manifest "
-        "(.jsonl, .json, .csv, .tsv) or a folder of audio."
+        f"no corpus {spec!r}: give {', '.join(EMBEDDED)}, librispeech:DIR, voxceleb:DIR, a "
+        "manifest (.jsonl, .json, .csv, .tsv) or a folder of audio."
     )
 
 

@@ -13,8 +13,6 @@ and for a model that learns turns, with its channels C and at most K turns on on
 N, U and K depend on the bucket alone, so a bucket is one compilation.
 """
 
-import threading
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .ahead import Quarantine, loaded_ahead
 from .audio import SAMPLE_RATE
 from .augment import AugmentConfig, Augmenter
 from .batching import BatchPlan, PlannedBatch, choose_bounds
@@ -36,7 +35,6 @@ Batch = dict[str, np.ndarray]
 
 # Resampled lengths differ from duration x rate by a few samples; more means a wrong duration.
 _SLACK_SAMPLES = SAMPLE_RATE // 20
-_ENDLESS_STEPS = 1 << 40
 
 
 @dataclass(frozen=True)
@@ -86,9 +84,8 @@ class Loader:
         self.corpus, self.config = corpus, config
         self._speller = Speller(tokenizer, channels, config.channel_rule)
         self.seed, self.process_index, self.process_count = seed, process_index, process_count
-        self.quarantine: list[Rejected] = []
-        self._bad: set[int] = set()
-        self._lock = threading.Lock()
+        self._unusable = Quarantine(corpus)
+        self.quarantine: list[Rejected] = self._unusable.rejected
         self._batches: Any = None  # grain's iterator; None while it is closed
         self._endless = is_endless(corpus)
         self._targets, counts, usable = self._spell_all()
@@ -153,19 +150,11 @@ class Loader:
 
     def seek(self, step: int) -> None:
         """Makes `step` the next one; what was loaded ahead is dropped."""
-        import grain
-        from absl import flags
-
-        if not flags.FLAGS.is_parsed():
-            flags.FLAGS.mark_as_parsed()  # grain's threads ask absl, which nobody has started
         self.close()
         self.step = step
-        steps = grain.MapDataset.range(step, _ENDLESS_STEPS).map(self.load)
-        options = grain.ReadOptions(
-            num_threads=self.config.workers,
-            prefetch_buffer_size=max(self.config.prefetch, self.config.workers),
+        self._batches = loaded_ahead(
+            self.load, step, workers=self.config.workers, prefetch=self.config.prefetch
         )
-        self._batches = iter(steps.to_iter_dataset(options))
 
     def close(self) -> None:
         """Stops the threads; `seek` starts them again."""
@@ -215,14 +204,14 @@ class Loader:
         for attempt in range(len(planned.indices)):
             chosen = (row + attempt) % len(planned.indices)
             index, speed = int(planned.indices[chosen]), float(planned.speeds[chosen])
-            if index in self._bad:
+            if index in self._unusable:
                 continue
             try:
                 target = self._target(index, speed, self.plan.label_lengths[planned.bucket])
                 samples = self._samples(index, speed, planned)
             except (InputError, OSError) as error:
                 reason = str(error)
-                self._reject(index, reason)
+                self._unusable.put(index, reason)
                 continue
             return index, samples, target
         raise InputError(
@@ -246,15 +235,6 @@ class Loader:
             rng = np.random.default_rng((self.seed, planned.epoch, index))
             samples = self._augmenter(samples, speed, rng)
         return samples[: planned.bucket_samples]
-
-    def _reject(self, index: int, reason: str) -> None:
-        with self._lock:
-            if index in self._bad:
-                return
-            self._bad.add(index)
-            rejected = Rejected(self.corpus.utterance(index).id, reason)
-            self.quarantine.append(rejected)
-        warnings.warn(f"left out of training: {rejected}", stacklevel=2)
 
 
 def make_loader(

@@ -4,6 +4,7 @@ import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -27,8 +28,9 @@ def select(
 ) -> Corpus:
     """The utterances that every `key=value` of `wanted` admits, the first `limit` of them.
 
-    Values: alternatives separated by commas; `10-49` for a range of numbers, both ends in; a
-    leading `!` for all but these. `id`, `speaker` and `duration` can be asked for like metadata.
+    Values: alternatives separated by commas; `10-49` for a range of numbers, both ends in; `a*` for
+    what begins with a; a leading `!` for all but these. `id`, `speaker` and `duration` can be asked
+    for like metadata.
 
     Raises:
       InputError: when no utterance has a key, or none is left.
@@ -68,8 +70,11 @@ class _Test:
         self.negated = value.startswith("!")
         self.words: set[str] = set()
         self.ranges: list[tuple[float, float]] = []
+        self.patterns: list[str] = []
         for word in value.removeprefix("!").split(","):
             self.words.add(word.strip())
+            if "*" in word:
+                self.patterns.append(word.strip())
             match = _RANGE.fullmatch(word.strip())
             if match:
                 self.ranges.append((float(match[1]), float(match[2])))
@@ -80,7 +85,7 @@ class _Test:
     def _admits(self, value: Any) -> bool:
         if value is None:
             return False
-        if str(value) in self.words:
+        if str(value) in self.words or any(fnmatchcase(str(value), p) for p in self.patterns):
             return True
         try:
             number = float(value)

@@ -61,7 +61,7 @@ def speaker_bootstrap(
         totals = counts @ denominator
         # A speaker without words stays in for his insertions; a draw of only such has no ratio.
         ratios.append((counts @ numerator)[totals > 0] / totals[totals > 0])
-    tail = _expanded_tail((1 - confidence) / 2, n)
+    tail = expanded_tail((1 - confidence) / 2, n)
     low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
     return float(low), float(high)
 
@@ -99,7 +99,7 @@ def paired_speaker_bootstrap(
     )
 
 
-def _expanded_tail(tail: float, n: int) -> float:
+def expanded_tail(tail: float, n: int) -> float:
     """The percentile of a bootstrap distribution of n blocks that leaves `tail` outside."""
     from scipy.special import ndtr, stdtrit  # 0.4 s: only where an interval is asked for
 

@@ -10,9 +10,12 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from .recipe import Recipe
+from .speakers.recipe import AnyRecipe, SpeakerRecipe
+
+R = TypeVar("R", Recipe, SpeakerRecipe)
 
 DIGITS = "digits/manifest.jsonl"
 """The recording list of the Free Spoken Digit Dataset, as experiments name it; where it really
@@ -40,7 +43,7 @@ class Row:
     name: str
     group: str
     """What is compared: rows of one group differ in the seed alone."""
-    recipe: Recipe
+    recipe: AnyRecipe
 
     @property
     def seed(self) -> int:
@@ -131,13 +134,12 @@ class Experiment:
                 yield from (row.recipe.data.train, row.recipe.data.dev)
 
 
-def with_digits(recipe: Recipe, manifest: str) -> Recipe:
+def with_digits(recipe: R, manifest: str) -> R:
     """The recipe with the recorded digits read from `manifest`."""
-    data = recipe.data
-    data = dataclasses.replace(
-        data, train=data.train.replace(DIGITS, manifest), dev=data.dev.replace(DIGITS, manifest)
-    )
-    return dataclasses.replace(recipe, data=data)
+    made: Any = recipe
+    train, dev = (spec.replace(DIGITS, manifest) for spec in (made.data.train, made.data.dev))
+    data = dataclasses.replace(made.data, train=train, dev=dev)
+    return dataclasses.replace(made, data=data)
 
 
 def _unique(experiment: str, kind: str, names: list[str]) -> None:

@@ -15,12 +15,12 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
@@ -30,20 +30,70 @@ from jax.sharding import PartitionSpec as P
 from ..data.corpus import Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
 from ..data.files import replace_file
-from ..data.loader import make_loader
+from ..data.loader import Loader, make_loader
 from ..data.tokenizer import MARKERS, Tokenizer
 from ..models.transducer import channels_of
 from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space
 from .optimizer import make_optimizer
 from .progress import RunLog
-from .recipe import Recipe, recipe_from_dict, recipe_to_dict
+from .recipe import Recipe, build, recipe_to_dict
 from .sharding import batch_sharding, make_mesh, put_batch
 from .start import Start, initial_state
-from .step import TrainState, make_train_step
+from .step import make_train_step
 from .validation import Validation, hold_out
+
+if TYPE_CHECKING:
+    from .speakers.recipe import SpeakerRecipe
 
 NONFINITE_LIMIT = 5
 """Steps in a row with a non-finite gradient that end a run."""
+
+
+class Batches(Protocol):
+    """A loader: endless batches, and what it could not use."""
+
+    quarantine: list[Rejected]
+
+    def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]: ...
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained, as the loop sees it: a recogniser or a speaker model."""
+
+    recipe: "Recipe | SpeakerRecipe"
+    mesh: Mesh
+    state: Any
+    """Before the first step."""
+    places: Any
+    """The state's shardings."""
+    step: Callable[[Any, Mapping[str, jax.Array]], tuple[Any, dict[str, jax.Array]]]
+    """Not yet compiled; of its metrics, `finite` says whether the gradient was."""
+    batches: Callable[[int], Batches]
+    """The loader from a step on."""
+    about: Callable[[Batches], str]
+    """Data and batches in words."""
+    validate: Callable[[Any], dict[str, float]]
+    """Rates of the development set by a state; `rate` is one of them."""
+    rate: str
+    """wer or eer: shown while it runs, recorded as `dev/wer`."""
+    left_out: Sequence[Rejected] = ()
+    """What the corpus itself could not use."""
+    judge: Callable[[Mapping[str, float], int], None] = lambda rates, step: None
+    """Told of every validation but the last; raises InputError where going on is of no use."""
+    prepare: Callable[[int, Any], Any] = lambda step, state: state
+    """Called with the number of steps done, before the next: what the host does to a state. A
+    function of these two alone, or a resumed run would not end as an unbroken one."""
+
+
+@dataclass(frozen=True)
+class Driven:
+    """What a finished loop leaves."""
+
+    state: Any
+    rates: dict[str, float]
+    seconds: float
+    audio_seconds: float
 
 
 @dataclass(frozen=True)
@@ -90,7 +140,7 @@ def _train(
     corpus: Corpus | None,
     dev: Corpus | None,
 ) -> TrainResult:
-    _claim(recipe, run_dir, resume)
+    claim(recipe, run_dir, resume)
     corpus = corpus or open_corpus(recipe.data.train, recipe.data.train_split)
     held_out = ""
     if dev is None and recipe.data.dev:
@@ -104,68 +154,98 @@ def _train(
     mesh = make_mesh(recipe.mesh)
     optimizer = make_optimizer(recipe.optimizer, recipe.steps)
     graphdef, state, places = initial_state(recipe, mesh, optimizer, corpus, start)
+    validation = Validation(graphdef, recipe, dev, tokenizer, mesh)
+
+    def batches(first: int) -> Loader:
+        return make_loader(
+            corpus,
+            tokenizer,
+            recipe.data,
+            recipe.augment,
+            seed=recipe.seed,
+            start_step=first,
+            multiple=mesh.shape["data"] * mesh.shape["fsdp"] * recipe.optimizer.accumulate,
+            channels=channels_of(recipe.model),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    task = Task(
+        recipe=recipe,
+        mesh=mesh,
+        state=state,
+        places=places,
+        step=make_train_step(graphdef, recipe, optimizer, batch_sharding(mesh)),
+        batches=batches,
+        about=lambda loader: f"{corpus.name}: {len(corpus):,} utterances, {_plan(loader)}",
+        validate=lambda state: {"wer": validation(state.ema, state.frozen)},
+        rate="wer",
+        judge=lambda rates, step: validation.require_speech(rates["wer"], step, recipe.steps),
+        left_out=quarantined(corpus),
+    )
+    done = drive(task, run_dir, resume=resume, notes=[held_out] if held_out else [])
+    return TrainResult(
+        recipe=recipe,
+        graphdef=graphdef,
+        params=jax.device_get(done.state.ema),
+        frozen=jax.device_get(done.state.frozen),
+        tokenizer=tokenizer,
+        steps=recipe.steps,
+        wer=done.rates["wer"],
+        seconds=done.seconds,
+        audio_seconds=done.audio_seconds,
+    )
+
+
+def _plan(loader: Any) -> str:
+    return loader.plan.describe()
+
+
+def drive(task: Task, run_dir: Path, *, resume: bool, notes: Sequence[str] = ()) -> Driven:
+    """Runs a task from its newest checkpoint, or from the beginning, to its last step.
+
+    `notes` are sentences for the person who watches. Raises InputError as `train`.
+    """
+    recipe, mesh, state = task.recipe, task.mesh, task.state
     checkpoints = Checkpoints(run_dir / "checkpoints", keep=recipe.checkpoints_kept)
     if not resume:
         bytes_of_state = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         require_space(run_dir, bytes_of_state * (recipe.checkpoints_kept + 1))
 
     first = 0
-    notes = [held_out] if held_out else []
+    notes = list(notes)
     if resume and checkpoints.steps():
         template = jax.tree.map(
-            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, places
+            lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, task.places
         )
+        for leaf in jax.tree.leaves(state):
+            leaf.delete()  # a device may not have room for two
         first, state, damaged = checkpoints.restore(template)
         notes += damaged
 
     whole = NamedSharding(mesh, P())
-    train_step = jax.jit(
-        make_train_step(graphdef, recipe, optimizer, batch_sharding(mesh)),
-        donate_argnums=0,
-        out_shardings=(places, whole),
-    )
-    loader = make_loader(
-        corpus,
-        tokenizer,
-        recipe.data,
-        recipe.augment,
-        seed=recipe.seed,
-        start_step=first,
-        multiple=mesh.shape["data"] * mesh.shape["fsdp"] * recipe.optimizer.accumulate,
-        channels=channels_of(recipe.model),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
-    left_out = _write_quarantine(run_dir, [*quarantined(corpus), *loader.quarantine])
-    validation = Validation(graphdef, recipe, dev, tokenizer, mesh)
-    with RunLog(run_dir, recipe.steps, first) as log, _stop_signal() as stopped:
+    train_step = jax.jit(task.step, donate_argnums=0, out_shardings=(task.places, whole))
+    loader = task.batches(first)
+    left_out = _write_quarantine(run_dir, [*task.left_out, *loader.quarantine])
+    with RunLog(run_dir, recipe.steps, first, rate=task.rate) as log, _stop_signal() as stopped:
         for note in [*notes, *left_out]:
             log.say(note)
         log.say(
-            f"{corpus.name}: {len(corpus):,} utterances, {loader.plan.describe()}; "
-            f"{mesh.size} devices; {recipe.steps:,} steps"
+            f"{task.about(loader)}; {mesh.size} devices; {recipe.steps:,} steps"
             + (f", resumed at {first:,}" if first else "")
         )
         began = time.monotonic()
-        state, audio = _run(
-            recipe, train_step, state, loader, first, mesh, checkpoints, validation, log, stopped
-        )
-        for note in _write_quarantine(run_dir, [*quarantined(corpus), *loader.quarantine]):
+        state, audio = _run(task, train_step, state, loader, first, checkpoints, log, stopped)
+        for note in _write_quarantine(run_dir, [*task.left_out, *loader.quarantine]):
             log.say(note)
-        wer = validation(state.ema, state.frozen)
-        log.record(recipe.steps, {"dev/wer": wer})
+        rates = task.validate(state)
+        log.record(recipe.steps, _of_dev(rates))
         checkpoints.close()
-        return TrainResult(
-            recipe=recipe,
-            graphdef=graphdef,
-            params=jax.device_get(state.ema),
-            frozen=jax.device_get(state.frozen),
-            tokenizer=tokenizer,
-            steps=recipe.steps,
-            wer=wer,
-            seconds=time.monotonic() - began,
-            audio_seconds=audio,
-        )
+        return Driven(state, rates, time.monotonic() - began, audio)
+
+
+def _of_dev(rates: Mapping[str, float]) -> dict[str, float]:
+    return {f"dev/{name}": value for name, value in rates.items()}
 
 
 def _require_heads(recipe: Recipe) -> None:
@@ -211,18 +291,17 @@ def _require_heads(recipe: Recipe) -> None:
 
 
 def _run(
-    recipe: Recipe,
-    train_step: Callable[..., tuple[TrainState, dict[str, jax.Array]]],
-    state: TrainState,
-    loader: Any,
+    task: Task,
+    train_step: Callable[..., tuple[Any, dict[str, jax.Array]]],
+    state: Any,
+    loader: Batches,
     first: int,
-    mesh: Mesh,
     checkpoints: Checkpoints,
-    validation: Validation,
     log: RunLog,
     stopped: threading.Event,
-) -> tuple[TrainState, float]:
+) -> tuple[Any, float]:
     """Steps `first` to the end. Metrics of step n-1 are fetched while step n runs."""
+    recipe, mesh = task.recipe, task.mesh
     total_audio = window_audio = 0.0
     window_began = time.monotonic()
     bad = 0
@@ -252,7 +331,7 @@ def _run(
         batch = next(batches)
         seconds = float(batch["sample_lengths"].sum()) / recipe.model.frontend.sample_rate
         seconds *= jax.process_count()
-        state, metrics = train_step(state, put_batch(batch, mesh))
+        state, metrics = train_step(task.prepare(step - 1, state), put_batch(batch, mesh))
         total_audio += seconds
         window_audio += seconds
         if pending is not None:
@@ -269,19 +348,19 @@ def _run(
                 f"training was told to stop; step {step} is saved: go on with --resume."
             )
         if not last and step % recipe.eval_every == 0:
-            wer = validation(state.ema, state.frozen)
-            log.record(step, {"dev/wer": wer})
-            validation.require_speech(wer, step, recipe.steps)
+            rates = task.validate(state)
+            log.record(step, _of_dev(rates))
+            task.judge(rates, step)
             window_audio, window_began = 0.0, time.monotonic()
     return state, total_audio
 
 
-def _claim(recipe: Recipe, run_dir: Path, resume: bool) -> None:
+def claim(recipe: "Recipe | SpeakerRecipe", run_dir: Path, resume: bool) -> None:
     """Writes recipe.json, or holds a resumed run to the one that is there."""
     path = run_dir / "recipe.json"
     if resume and path.exists():
         try:
-            before = recipe_from_dict(json.loads(path.read_text())["recipe"])
+            before = build(type(recipe), json.loads(path.read_text())["recipe"], "recipe")
         except (ValueError, KeyError) as error:
             raise InputError(f"{path} is not a recipe of this version: {error}") from None
         if before != recipe:

@@ -1,5 +1,7 @@
 """AdamW with warm-up, hold and decay; clipping; a guard against non-finite gradients."""
 
+from typing import Any, NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -39,3 +41,40 @@ def ema_update(average: optax.Params, params: optax.Params, step: jax.Array, dec
     """Exponential moving average whose decay warms up, so that early steps do not linger."""
     rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda a, p: a + (1.0 - rate) * (p - a), average, params)
+
+
+class Update(NamedTuple):
+    """Parameters, their average and the optimiser's state after a step; as before it where the
+    gradient was not finite."""
+
+    params: Any
+    ema: Any
+    optimizer: optax.OptState
+    norm: jax.Array
+    finite: jax.Array
+
+
+def guarded_update(
+    optimizer: optax.GradientTransformation,
+    grads: Any,
+    params: Any,
+    ema: Any,
+    moments: optax.OptState,
+    *,
+    step: jax.Array,
+    decay: float,
+) -> Update:
+    """One step of the optimiser, and of the average whose decay is `decay`."""
+    norm = optax.tree.norm(grads)
+    finite = jnp.isfinite(norm)
+    updates, new_moments = optimizer.update(grads, moments, params)
+    new_params = optax.apply_updates(params, updates)
+    new_ema = ema_update(ema, new_params, step, decay)
+    old = params, ema, moments
+    kept = keep_where(finite, (new_params, new_ema, new_moments), old)
+    return Update(kept[0], kept[1], kept[2], norm, finite)
+
+
+def keep_where(fine: jax.Array, new: Any, old: Any) -> Any:
+    """The tree `new` where `fine`, else the tree `old`."""
+    return jax.tree.map(lambda n, o: jnp.where(fine, n, o), new, old)

@@ -31,14 +31,24 @@ class RunLog:
     On a terminal the bar is live; elsewhere a line is printed every `line_seconds`.
     """
 
-    def __init__(self, run_dir: Path, steps: int, start: int, *, line_seconds: float = 20.0):
+    def __init__(
+        self,
+        run_dir: Path,
+        steps: int,
+        start: int,
+        *,
+        rate: str = "wer",
+        line_seconds: float = 20.0,
+    ):
+        """`rate`: which error rate of the development set is shown, recorded as `dev/wer`."""
         self.console = Console(stderr=True)
         self.steps = steps
         self.line_seconds = line_seconds
         self.last_line = time.monotonic()
         self.began = time.monotonic()
         self.start = start
-        self.fields: dict[str, Any] = {"loss": "-", "wer": "-", "speed": "-", "compute": ""}
+        self.rate = rate
+        self.fields: dict[str, Any] = {"loss": "-", "rate": "-", "speed": "-", "compute": ""}
         metrics = run_dir / "metrics.jsonl"
         _forget_after(metrics, start)
         self.records = open(metrics, "a", buffering=1)  # noqa: SIM115
@@ -48,7 +58,7 @@ class RunLog:
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn(
-                "loss {task.fields[loss]}  WER {task.fields[wer]}"
+                f"loss {{task.fields[loss]}}  {rate.upper()} {{task.fields[rate]}}"
                 "{task.fields[compute]}  {task.fields[speed]}"
             ),
             TimeElapsedColumn(),
@@ -82,21 +92,23 @@ class RunLog:
         self.curves.add(step, values)
         if "loss" in values:
             self.fields["loss"] = f"{values['loss']:.3f}"
-        if "dev/wer" in values:
-            self.fields["wer"] = f"{100 * values['dev/wer']:.1f} %"
+        rate = values.get(f"dev/{self.rate}")
+        if rate is not None:
+            self.fields["rate"] = f"{100 * rate:.1f} %"
         if "compute" in values:
             self.fields["compute"] = f"  compute {values['compute']:.2f}"
         if "audio_seconds_per_second" in values:
             self.fields["speed"] = f"{values['audio_seconds_per_second']:,.0f} s/s"
         self.bar.update(self.task, completed=step, **self.fields)
         now = time.monotonic()
-        due = now - self.last_line > self.line_seconds or "dev/wer" in values
+        due = now - self.last_line > self.line_seconds or rate is not None
         if self.bar.disable and due:
             self.last_line = now
             left = (now - self.began) / max(1, step - self.start) * (self.steps - step)
             self.say(
-                f"step {step}/{self.steps}  loss {self.fields['loss']}  WER {self.fields['wer']}"
-                f"{self.fields['compute']}  {self.fields['speed']}  left {left / 60:.1f} min"
+                f"step {step}/{self.steps}  loss {self.fields['loss']}  "
+                f"{self.rate.upper()} {self.fields['rate']}{self.fields['compute']}  "
+                f"{self.fields['speed']}  left {left / 60:.1f} min"
             )
 
     def say(self, text: str) -> None:

@@ -142,8 +142,8 @@ class Recipe:
     checkpoints_kept: int = 3
 
 
-def recipe_to_dict(recipe: Recipe) -> dict[str, Any]:
-    """Plain JSON types; tuples become lists."""
+def recipe_to_dict(recipe: Any) -> dict[str, Any]:
+    """Plain JSON types of a recipe of any task; tuples become lists."""
     return dataclasses.asdict(recipe)
 
 
@@ -152,10 +152,11 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
 
     Raises InputError for an unknown field, a missing one or a value of the wrong type.
     """
-    return _build(Recipe, values, "recipe")
+    return build(Recipe, values, "recipe")
 
 
-def _build(cls: type[T], values: Any, path: str) -> T:
+def build(cls: type[T], values: Any, path: str) -> T:
+    """A frozen dataclass out of plain JSON values, as `recipe_from_dict`."""
     if not isinstance(values, Mapping):
         raise InputError(f"{path} should be a table of fields, not {values!r}.")
     hints = typing.get_type_hints(cls)
@@ -179,7 +180,7 @@ def _build(cls: type[T], values: Any, path: str) -> T:
 def _value(hint: Any, value: Any, path: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if dataclasses.is_dataclass(hint):
-        return _build(typing.cast(type, hint), value, path)
+        return build(typing.cast(type, hint), value, path)
     if origin in (typing.Union, types.UnionType):
         if all(dataclasses.is_dataclass(option) for option in arguments):
             return _of_its_kind(arguments, value, path)
@@ -216,4 +217,4 @@ def _of_its_kind(classes: tuple[Any, ...], values: Any, path: str) -> Any:
     kind = values.get("kind", classes[0].kind) if isinstance(values, Mapping) else classes[0].kind
     if kind not in known:
         raise InputError(f"{path}.kind cannot be {kind!r}: there are {', '.join(known)}.")
-    return _build(known[kind], values, path)
+    return build(known[kind], values, path)

@@ -77,10 +77,10 @@ def initial_state(
     shapes = jax.eval_shape(lambda: state_of(*fresh()))
     places = shardings(shapes, mesh)
     if start is not None:
-        _check(start, shapes)
+        fits((start.params, start.frozen), (shapes.params, shapes.frozen), ADDED_PARTS)
 
         def from_start(params: Any, frozen: Any) -> TrainState:
-            return state_of(*_over(fresh(), (params, frozen)))
+            return state_of(*over(fresh(), (params, frozen)))
 
         state = jax.jit(from_start, out_shardings=places)(start.params, start.frozen)
         return graphdef, state, places
@@ -93,17 +93,16 @@ def initial_state(
     return graphdef, state._replace(frozen=jax.device_put(frozen, places.frozen)), places
 
 
-def _check(start: Start, shapes: TrainState) -> None:
-    """Raises InputError where the weights are not those of the model: parts may be added to it, and
-    tokens to its vocabulary."""
+def fits(given: Any, shapes: Any, added_parts: tuple[str, ...] = ()) -> None:
+    """Raises InputError where weights are not those of a model with these shapes: it may have
+    `added_parts` beyond them, and more tokens in its vocabulary."""
 
     def by_path(tree: Any) -> dict[str, tuple[int, ...]]:
         leaves = jax.tree_util.tree_leaves_with_path(tree)
         return {jax.tree_util.keystr(k): tuple(v.shape) for k, v in leaves}
 
-    have = by_path((start.params, start.frozen))
-    need = by_path((shapes.params, shapes.frozen))
-    added = {k for k in need.keys() - have.keys() if any(f"['{p}']" in k for p in ADDED_PARTS)}
+    have, need = by_path(given), by_path(shapes)
+    added = {k for k in need.keys() - have.keys() if any(f"['{p}']" in k for p in added_parts)}
     grown = {k for k in have.keys() & need.keys() if _more_tokens(k, have[k], need[k])}
     known = (have.keys() | need.keys()) - added - grown
     odd = sorted(k for k in known if have.get(k) != need.get(k))
@@ -123,15 +122,15 @@ def _more_tokens(path: str, have: tuple[int, ...], need: tuple[int, ...]) -> boo
     return len(have) == len(need) and others[0] == others[1] and have[axis] < need[axis]
 
 
-def _over(fresh: Any, given: Any) -> Any:
+def over(fresh: Any, given: Any) -> Any:
     """The tree `fresh` with the leaves that `given` has; what a leaf has beyond stays fresh."""
     if isinstance(fresh, tuple):
-        return tuple(_over(f, g) for f, g in zip(fresh, given, strict=True))
+        return tuple(over(f, g) for f, g in zip(fresh, given, strict=True))
     if not isinstance(fresh, Mapping):
         if fresh.shape != given.shape:
             return fresh.at[tuple(slice(n) for n in given.shape)].set(given)
         return given
-    return {k: _over(v, given[k]) if k in given else v for k, v in fresh.items()}
+    return {k: over(v, given[k]) if k in given else v for k, v in fresh.items()}
 
 
 def feature_statistics(corpus: Corpus, config: FrontendConfig) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from ..models.keys import weight_keys
 from ..models.transducer import Transducer
 from .losses import compute, pruned_transducer_loss, transducer_loss
 from .losses.turns import activity_loss, marker_penalties
-from .optimizer import ema_update, learning_rate
+from .optimizer import guarded_update, keep_where, learning_rate
 from .recipe import Recipe
 
 Batch = Mapping[str, jax.Array]
@@ -46,7 +46,7 @@ def build_model(recipe: Recipe) -> Transducer:
     return Transducer(recipe.model, rngs=weight_keys(recipe.seed), dtype=dtype)
 
 
-def split_model(model: Transducer) -> tuple[Any, Any, Any]:
+def split_model(model: nnx.Module) -> tuple[Any, Any, Any]:
     """(graph definition, trained parameters, variables without a gradient) of a model."""
     graphdef, params, frozen = nnx.split(model, nnx.Param, ...)
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(frozen)
@@ -253,29 +253,29 @@ def make_train_step(
     def train_step(state: TrainState, batch: Batch):
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         grads, metrics, frozen = gradients(state, batch, key)
-        norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(norm)
-        updates, moments = optimizer.update(grads, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        ema = ema_update(state.ema, params, state.step, recipe.optimizer.ema)
-
-        def keep(new: Any, old: Any) -> Any:
-            return jax.tree.map(lambda n, o: jnp.where(finite, n, o), new, old)
-
+        done = guarded_update(
+            optimizer,
+            grads,
+            state.params,
+            state.ema,
+            state.optimizer,
+            step=state.step,
+            decay=recipe.optimizer.ema,
+        )
         metrics = {
             **metrics,
-            "gradient_norm": norm,
+            "gradient_norm": done.norm,
             "learning_rate": schedule(state.step),
-            "finite": finite,
+            "finite": done.finite,
         }
         return (
             TrainState(
                 state.seed,
                 state.step + 1,
-                keep(params, state.params),
-                keep(ema, state.ema),
-                keep(moments, state.optimizer),
-                keep(frozen, state.frozen),
+                done.params,
+                done.ema,
+                done.optimizer,
+                keep_where(done.finite, frozen, state.frozen),
             ),
             metrics,
         )

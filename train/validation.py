@@ -85,7 +85,7 @@ class Validation:
         """WER as a fraction; 1.0 where the development set has no words."""
         errors, said = WordErrors(), 0
         for batch in self.batches:
-            rows = {k: _slice(v) for k, v in batch.items() if k != "index"}
+            rows = {k: own_rows(v) for k, v in batch.items() if k != "index"}
             decoded = self.decode(params, frozen, put_batch(rows, self.mesh))
             tokens, counts = multihost_utils.process_allgather(decoded, tiled=True)
             texts = [self.tokenizer.decode(row[:n]) for row, n in zip(tokens, counts, strict=True)]
@@ -187,7 +187,7 @@ def _tenth(names: Sequence[str]) -> list[int]:
     return order[: min(max(len(names) // HELD_OUT, 1), len(names) - 1)]
 
 
-def _slice(rows: np.ndarray) -> np.ndarray:
+def own_rows(rows: np.ndarray) -> np.ndarray:
     """This process's share of the rows."""
     count, index = jax.process_count(), jax.process_index()
     return rows[index * len(rows) // count : (index + 1) * len(rows) // count]

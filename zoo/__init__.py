@@ -7,20 +7,34 @@ Looking up imports no JAX; `load` does.
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from ..data.errors import InputError
 from .registry import Entry, card, find, list_models, search
 
 if TYPE_CHECKING:
     from .decoding import Decoding
+    from .speakers import SpeakerModel
     from .transcriber import Transcriber
+
+SpeakerModelName: TypeAlias = Literal["speaker-tiny", "speaker-tiny-pw"]
 
 __all__ = ["Entry", "card", "find", "list_models", "load", "search"]
 
 
-def load(name_or_path: str | Path, *, decoding: "Decoding | None" = None) -> "Transcriber":
+@overload
+def load(name_or_path: SpeakerModelName) -> "SpeakerModel": ...
+
+
+@overload
+def load(name_or_path: str | Path, *, decoding: "Decoding | None" = None) -> "Transcriber": ...
+
+
+def load(name_or_path: str | Path, *, decoding: "Decoding | None" = None) -> Any:
     """A model, ready to transcribe: by its registered name, or from a folder.
+
+    A speaker model, `load("speaker-tiny")`, is a `SpeakerModel` and embeds; where its folder is
+    named by a path, a type checker knows it by `zoo.speakers.load_speaker_model`.
 
     The folder is a model's own (`recipe.json`, `weights.safetensors`, `tokenizer.model`), that of
     a training run, which holds it as `model`, or one that `parley export` wrote. Raises
@@ -32,6 +46,13 @@ def load(name_or_path: str | Path, *, decoding: "Decoding | None" = None) -> "Tr
     from .registry import folder_of
 
     folder = folder_of(name_or_path)
+    if decoding is None and not (folder / "export.json").is_file():
+        from .speaker_package import is_speaker_folder
+
+        if is_speaker_folder(folder):
+            from .speakers import load_speaker_model
+
+            return load_speaker_model(folder)
     if (folder / "export.json").is_file():
         from .exported import load_exported
 

@@ -17,7 +17,9 @@ import yaml
 
 from ..data.errors import InputError
 from ..data.files import replace_file
+from . import speaker_cards
 from .markdown import block, markdown_table, replace_block
+from .speaker_cards import SpeakerMeasurement
 
 CARD = "README.md"
 TASK = "automatic-speech-recognition"
@@ -59,6 +61,10 @@ class Facts:
     state_kib: float | None = None
     """What a stream keeps between two chunks, in units of 1,024 bytes; None too where it is no
     stream."""
+    task: str | None = None
+    """None for recognition; `speaker-verification`."""
+    embedding: int | None = None
+    """Of a speaker model: the width of what it says of a recording."""
     budget: float | None = None
     """Share of the dense encoder's multiply-adds that an amortized model was trained to spend."""
     status: str = "untrained"
@@ -109,17 +115,28 @@ class Card:
     results: tuple[Measurement, ...] = ()
     text: str = ""
     """The Markdown below the metadata."""
+    verification: tuple[SpeakerMeasurement, ...] = ()
+    """What a speaker model's measurements are, in the place of `results`."""
     other: Mapping[str, Any] = field(default_factory=dict)
     """Metadata of other people's making, kept as they are."""
 
-    def with_result(self, result: Measurement) -> "Card":
+    def with_result(self, result: Measurement | SpeakerMeasurement) -> "Card":
         """With `result` in the place of an older one of the same data."""
+        if isinstance(result, SpeakerMeasurement):
+            others = tuple(r for r in self.verification if r.condition != result.condition)
+            return replace(self, verification=(*others, result))
         kept = tuple(r for r in self.results if r.condition != result.condition)
         return replace(self, results=(*kept, result))
 
 
 def new_card(facts: Facts, *, notes: str = "") -> Card:
     """A card with the sections that a person should go on writing."""
+    if facts.task == speaker_cards.TASK:
+        shell = f"parley verify a.wav b.wav --model {facts.name}"
+        python = f'print(zoo.load("{facts.name}").embed("recording.wav").shape)'
+    else:
+        shell = f"parley transcribe {facts.name} recording.wav"
+        python = f'print(zoo.load("{facts.name}").transcribe("recording.wav"))'
     text = f"""# {facts.name}
 
 {facts.description}
@@ -129,12 +146,12 @@ def new_card(facts: Facts, *, notes: str = "") -> Card:
 ## Use
 
 ```sh
-parley transcribe {facts.name} recording.wav
+{shell}
 ```
 
 ```python
 from parley import zoo
-print(zoo.load("{facts.name}").transcribe("recording.wav"))
+{python}
 ```
 
 ## Results
@@ -177,7 +194,7 @@ def write_card(path: Path, card: Card) -> None:
     replace_file(path, render(card))
 
 
-def update_card(path: Path, result: Measurement) -> Card:
+def update_card(path: Path, result: Measurement | SpeakerMeasurement) -> Card:
     """Adds a measurement to the card at `path`, and returns the card."""
     card = read_card(path).with_result(result)
     write_card(path, card)
@@ -191,13 +208,25 @@ def render(card: Card) -> str:
     facts = asdict(card.facts)
     shown = {key: facts.pop(key) for key in ("license", "language", "status")}
     results = [EvalResult(**_eval_result(result)) for result in card.results]
+    results += [EvalResult(**speaker_cards.eval_result(result)) for result in card.verification]
+    speakers = card.facts.task == speaker_cards.TASK
+    tag, kinds = ("feature-extraction", ()) if speakers else (TASK, (TASK,))
     other = {key: value for key, value in card.other.items() if key != "tags"}
     data = ModelCardData(
         **{**other, **shown},
         library_name="parley",
-        pipeline_tag=TASK,
-        tags=list(dict.fromkeys([*card.other.get("tags", ()), TASK, "jax", "transducer"])),
-        metrics=["wer"] if results else None,
+        pipeline_tag=tag,
+        tags=list(
+            dict.fromkeys(
+                [
+                    *card.other.get("tags", ()),
+                    *kinds,
+                    "jax",
+                    speaker_cards.TASK if speakers else "transducer",
+                ]
+            )
+        ),
+        metrics=["eer" if speakers else "wer"] if results else None,
         model_name=card.facts.name,
         eval_results=results or None,
         parley={key: value for key, value in facts.items() if value is not None},
@@ -210,7 +239,10 @@ def render(card: Card) -> str:
 def body(card: Card) -> str:
     """The Markdown below the metadata, its generated blocks brought up to date."""
     text = replace_block(card.text, "facts", _facts_text(card.facts))
-    text = replace_block(text, "results", _results_text(card.results))
+    measured = _results_text(card.results)
+    if card.verification:
+        measured = speaker_cards.results_text(card.verification)
+    text = replace_block(text, "results", measured)
     return f"{text.strip()}\n"
 
 
@@ -225,17 +257,19 @@ def _from_metadata(metadata: dict[str, Any], text: str) -> Card:
     )
     if facts.status not in ("trained", "untrained"):
         raise ValueError(f"status {facts.status!r} is neither trained nor untrained")
-    index = metadata.pop("model-index", [])
-    results = tuple(
-        _measurement(entry["dataset"], metric)
-        for model in index
+    found = [
+        (entry["dataset"], metric)
+        for model in metadata.pop("model-index", [])
         for entry in model["results"]
         for metric in entry["metrics"]
-        if metric["type"] == "wer"
+    ]
+    results = tuple(_measurement(*entry) for entry in found if entry[1]["type"] == "wer")
+    verification = tuple(
+        speaker_cards.measurement(*entry) for entry in found if entry[1]["type"] == "eer"
     )
     for key in ("library_name", "pipeline_tag", "metrics"):
         metadata.pop(key, None)
-    return Card(facts, results, text, metadata)
+    return Card(facts, results, text, verification, metadata)
 
 
 def _eval_result(result: Measurement) -> dict[str, Any]:
@@ -274,8 +308,7 @@ def _facts_text(facts: Facts) -> str:
     rows = [
         ("status", facts.status),
         ("parameters", f"{facts.parameters:,}"),
-        ("tokens", f"{facts.vocab_size:,}, blank included"),
-        ("streaming", f"yes, in steps of {facts.step_ms:g} ms" if facts.streaming else "no"),
+        *_kind_rows(facts),
         *_cost_rows(facts),
         ("language", facts.language),
         ("licence", facts.license),
@@ -290,6 +323,15 @@ def _facts_text(facts: Facts) -> str:
         if training.init_from:
             rows.append(("begun from", training.init_from))
     return markdown_table(("what", ""), rows)
+
+
+def _kind_rows(facts: Facts) -> list[tuple[str, str]]:
+    if facts.task == speaker_cards.TASK:
+        return [("embedding", f"{facts.embedding:,} numbers a recording")]
+    return [
+        ("tokens", f"{facts.vocab_size:,}, blank included"),
+        ("streaming", f"yes, in steps of {facts.step_ms:g} ms" if facts.streaming else "no"),
+    ]
 
 
 def _cost_rows(facts: Facts) -> list[tuple[str, str]]:

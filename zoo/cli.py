@@ -27,7 +27,10 @@ COMMANDS = {
     "transcribe": Command("commands_transcribe", "transcribe_command", "recordings to text"),
     "merge": Command("commands_merge", "merge_command", "results of many processes to one file"),
     "stream": Command("commands_stream", "stream_command", "speech to text while it arrives"),
-    "evaluate": Command("commands_evaluate", "evaluate_command", "word error rate on a corpus"),
+    "evaluate": Command("commands_evaluate", "evaluate_command", "error rates on a corpus"),
+    "verify": Command("commands_speakers", "verify_command", "whether two are one speaker"),
+    "enrol": Command("commands_speakers", "enrol_command", "make a speaker known"),
+    "identify": Command("commands_speakers", "identify_command", "which known speaker it is"),
     "inspect": Command("commands_inspect", "inspect_command", "pictures of what a model does"),
     "train": Command("commands_train", "train_command", "train a preset"),
     "mix": Command("commands_mix", "mix_command", "conversations of a corpus, as files"),
@@ -40,6 +43,7 @@ _EXAMPLES = """examples:
   parley transcribe rnnt-tiny recording.wav
   arecord -q -f S16_LE -r 16000 -c 1 | parley stream rnnt-tiny -
   parley evaluate rnnt-tiny --data assistant --split test --by accent
+  parley verify a.wav b.wav
   parley train rnnt-tiny --run-dir runs/mine --optimizer.peak-lr 2e-3
   parley experiment encoders --dry-run
 """

@@ -37,6 +37,9 @@ class EvaluateArguments:
     * parley evaluate sts-tiny --data "assistant?turns=1-4&draws=200" --by overlap turn_count
     * parley evaluate runs/mine --data "my.jsonl?split=test" --out results.jsonl --update-card
     * parley evaluate runs/mine --data assistant --split dev --calibrate --plot reliability.png
+
+    A speaker model, named first, is measured by its equal error rate: see
+    parley evaluate speaker-tiny --help.
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
@@ -65,6 +68,10 @@ class EvaluateArguments:
 
 
 def evaluate_command(argv: list[str]) -> int:
+    if argv and _names_speaker_model(argv[0]):
+        from .commands_verification import evaluate_speakers_command
+
+        return evaluate_speakers_command(argv)
     given = parse(EvaluateArguments, argv, "parley evaluate")
     if given.plot:
         from .evaluation_plot import check_plot_path
@@ -89,7 +96,7 @@ def evaluate_command(argv: list[str]) -> int:
     if has_turns(corpus):
         from .conversation_report import report_conversations
 
-        split = given.split if _has_splits(given.data) else ""
+        split = given.split if has_splits(given.data) else ""
         return report_conversations(given, _command(given), split, model, corpus)
     total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
     with audio_progress("evaluating", total) as advance:
@@ -130,6 +137,19 @@ def evaluate_command(argv: list[str]) -> int:
     return 2 if evaluation.quarantine else 0
 
 
+def _names_speaker_model(name: str) -> bool:
+    """Whether the first argument is a model that tells speakers apart."""
+    from .registry import folder_of
+    from .speaker_package import is_speaker_folder
+
+    if name.startswith("-"):
+        return False
+    try:
+        return is_speaker_folder(folder_of(name))
+    except InputError:
+        return False
+
+
 def _usage(given: EvaluateArguments, corpus: Corpus) -> "Usage | None":
     """What an amortized encoder spends; None of others, and of exported models."""
     from .package import read_model, read_recipe
@@ -158,7 +178,7 @@ def measurement(
     kept = ("wer", "low", "high", "words", "speakers")
     return Measurement(
         data=given.data,
-        split=given.split if _has_splits(given.data) else "",
+        split=given.split if has_splits(given.data) else "",
         name=corpus.name,
         command=_command(given),
         date=datetime.date.today().isoformat(),
@@ -178,7 +198,7 @@ def measurement(
 def _command(given: EvaluateArguments) -> str:
     """What gives these numbers again."""
     command = ["parley", "evaluate", given.model, "--data", given.data]
-    command += ["--split", given.split] if _has_splits(given.data) else []
+    command += ["--split", given.split] if has_splits(given.data) else []
     command += ["--by", *given.by] if given.by else []
     command += ["--calibrate"] if given.calibrate else []
     command += given.decoding.arguments()
@@ -189,7 +209,7 @@ def _refuse_test_data(given: EvaluateArguments) -> None:
     """Raises InputError where the corpus is, or selects, a split that is called test."""
     queries = [parse_spec(part.strip())[1] for part in given.data.split(" + ")]
     splits = [split for query in queries for split in query.get("split", "").split(",")]
-    splits += [given.split] if _has_splits(given.data) else []
+    splits += [given.split] if has_splits(given.data) else []
     if found := next((s for s in splits if s.startswith("test")), None):
         raise InputError(
             f"{given.data}, {found}: a model that is calibrated on a test set cannot be tested on "
@@ -197,9 +217,9 @@ def _refuse_test_data(given: EvaluateArguments) -> None:
         )
 
 
-def _has_splits(spec: str) -> bool:
+def has_splits(spec: str) -> bool:
     sources = [part.strip().partition("?")[0] for part in spec.split(" + ")]
-    return any(s in EMBEDDED or s.startswith("librispeech:") for s in sources)
+    return any(s in EMBEDDED or s.startswith(("librispeech:", "voxceleb:")) for s in sources)
 
 
 def _record(
@@ -212,7 +232,7 @@ def _record(
     return {
         "model": given.model,
         "data": given.data,
-        "split": given.split if _has_splits(given.data) else "",
+        "split": given.split if has_splits(given.data) else "",
         "name": corpus.name,
         **evaluation.score.as_dict(),
         "audio_seconds": round(evaluation.audio_seconds, 2),

@@ -62,7 +62,7 @@ def list_command(argv: list[str]) -> int:
         print(json.dumps([_record(entry) for entry in entries], indent=1))
         return 0
     counts = ("parameters", "GFLOP/s")
-    rows = table("name", "status", *counts, "step", "WER", "what", right=counts)
+    rows = table("name", "status", *counts, "step", "error rate", "what", right=counts)
     for entry in entries:
         facts = entry.facts
         rows.add_row(
@@ -71,7 +71,7 @@ def list_command(argv: list[str]) -> int:
             f"{facts.parameters / 1e6:.2f} M",
             "-" if facts.gflop_per_s is None else f"{facts.gflop_per_s:.3g}",
             f"{facts.step_ms:g} ms" if facts.streaming else "-",
-            "\n".join(f"{r.wer:.2f} % {r.data}" for r in entry.results) or "-",
+            "\n".join(_rates(entry)) or "-",
             facts.description,
         )
     stdout().print(rows)
@@ -82,7 +82,8 @@ def show_command(argv: list[str]) -> int:
     given = parse(ShowArguments, argv, "parley show")
     found = card(given.name)
     if given.json:
-        record = asdict(found.facts) | {"results": [asdict(r) for r in found.results]}
+        results = [asdict(r) for r in (*found.results, *found.verification)]
+        record = asdict(found.facts) | {"results": results}
         print(json.dumps(record, indent=1))
         return 0
     console = stdout()
@@ -99,6 +100,13 @@ def _without_marks(text: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("<!--"))
 
 
+def _rates(entry: Entry) -> list[str]:
+    """Word error rates; of speaker models, equal error rates."""
+    return [f"{r.wer:.2f} % {r.data}" for r in entry.results] + [
+        f"EER {r.eer:.2f} % {r.data}" for r in entry.verification
+    ]
+
+
 def _record(entry: Entry) -> dict[str, Any]:
     return {
         **asdict(entry.facts),
@@ -107,5 +115,9 @@ def _record(entry: Entry) -> dict[str, Any]:
         "results": [
             {"data": r.data, "split": r.split, "wer": r.wer, "text": percent(r.wer, r.low, r.high)}
             for r in entry.results
+        ]
+        + [
+            {"data": r.data, "split": r.split, "eer": r.eer, "text": percent(r.eer, r.low, r.high)}
+            for r in entry.verification
         ],
     }

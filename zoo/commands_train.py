@@ -6,7 +6,7 @@ import shlex
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
@@ -18,7 +18,10 @@ from .registry import folder_of, unknown_name
 if TYPE_CHECKING:
     from ..train.loop import TrainResult
     from ..train.recipe import Recipe
+    from ..train.speakers.recipe import SpeakerRecipe
     from ..train.start import Start
+
+R = TypeVar("R", "Recipe", "SpeakerRecipe")
 
 _USAGE = """usage: parley train PRESET [--run-dir DIR] [--resume] [any recipe field by its path]
 
@@ -35,6 +38,7 @@ examples:
   parley train rnnt-tiny --data.train my.jsonl
   parley train rnnt-tiny --data.train "my.jsonl?split=train" --data.dev "my.jsonl?split=dev"
   parley train rnnt-tiny --resume
+  parley train speaker-tiny --adversary.kind pairs
 
 presets: {presets}
 
@@ -43,9 +47,10 @@ All fields of a preset's recipe and their values: parley train PRESET --help
 
 
 def train_command(argv: list[str]) -> int:
-    from ..configs import presets
+    from ..configs import presets, speaker_presets
 
-    known = presets()
+    recognisers, speakers = presets(), speaker_presets()
+    known: dict[str, Any] = {**recognisers, **speakers}
     if not argv or argv[0].startswith("-"):
         wants_help = bool({"-h", "--help"} & set(argv))
         text = _USAGE.format(presets=", ".join(known))
@@ -54,7 +59,12 @@ def train_command(argv: list[str]) -> int:
     name, *rest = argv
     if name not in known:
         raise unknown_name(name, list(known), "preset", "parley train --help")
-    recipe, run_dir, resume = override(known[name], rest)
+    command = shlex.join(["parley", "train", *(word for word in argv if word != "--resume")])
+    if name in speakers:
+        from .speaker_training import train_speaker_preset
+
+        return train_speaker_preset(*override(speakers[name], rest), command)
+    recipe, run_dir, resume = override(recognisers[name], rest)
 
     import jax
 
@@ -68,7 +78,6 @@ def train_command(argv: list[str]) -> int:
     folder = run_dir / "model"
     if jax.process_index() != 0:  # of several machines, one writes
         return 0
-    command = shlex.join(["parley", "train", *(word for word in argv if word != "--resume")])
     with named_disk_errors(folder, "the trained model was not written"):
         export(folder, result, command)
     remark(f"the model is in {folder}; try: parley transcribe {folder} recording.wav")
@@ -76,16 +85,20 @@ def train_command(argv: list[str]) -> int:
     return 0
 
 
-def override(preset: "Recipe", argv: list[str]) -> tuple["Recipe", Path, bool]:
+def override(preset: R, argv: list[str]) -> tuple[R, Path, bool]:
     """(recipe with the fields that the command line overrides, run folder, resume)."""
-    from ..train.recipe import Recipe
+    kind: Any = type(preset)
 
     @dataclass(frozen=True)
     class TrainArguments:
         """Trains the preset; each option below is a field of its recipe, by its path."""
 
         # The kind of encoder is the preset's: without subcommands its fields keep their paths.
-        recipe: Annotated[Recipe, tyro.conf.arg(name=""), tyro.conf.AvoidSubcommands]
+        recipe: Annotated[
+            kind,  # pyright: ignore[reportInvalidTypeForm]
+            tyro.conf.arg(name=""),
+            tyro.conf.AvoidSubcommands,
+        ]
         run_dir: Path
         """Holds checkpoints, metrics, TensorBoard files and, at the end, the folder model."""
         resume: bool = False
@@ -93,7 +106,7 @@ def override(preset: "Recipe", argv: list[str]) -> tuple["Recipe", Path, bool]:
 
     default = TrainArguments(preset, Path("runs") / preset.name)
     given = parse(TrainArguments, argv, f"parley train {preset.name}", default=default)
-    recipe = given.recipe
+    recipe: Any = given.recipe
     if _is_given("--data.train", argv) and not _is_given("--data.dev", argv):
         # The preset's development set says nothing about other data.
         recipe = replace(recipe, data=replace(recipe.data, dev=_dev_of(recipe.data.train)))
@@ -109,7 +122,8 @@ def _dev_of(train: str) -> str:
     from ..data.corpus import EMBEDDED
 
     sources = [part.strip().partition("?")[0] for part in train.split(" + ")]
-    own = all(source in EMBEDDED or source.startswith("librispeech:") for source in sources)
+    splits = ("librispeech:", "voxceleb:")
+    own = all(source in EMBEDDED or source.startswith(splits) for source in sources)
     # Validated on what a ramp leads to, not on where it begins.
     return re.sub(r"&ramp=\d+|(?<=\?)ramp=\d+&", "", train) if own else ""
 

@@ -13,9 +13,11 @@ from ..data.files import replace_file
 from ..metrics.bootstrap import paired_speaker_bootstrap, speaker_bootstrap
 from ..models.cost import gflop
 from ..train.experiment import Condition, Part, Row
+from ..train.speakers.recipe import SpeakerRecipe
 from .cards import percent
 from .experiment_results import Record, Results, encoder_cost
 from .markdown import block, markdown_table, replace_block
+from .verification_report import INTERVALS, speaker_part
 
 _INTERVALS = """\
 Rates are means over the seeds that are done. In brackets: 95 % intervals of a bootstrap over
@@ -105,7 +107,8 @@ def write_report(results: Results) -> None:
 
     experiment = results.experiment
     path = results.path.with_suffix(".md")
-    sections = [_header(results), _INTERVALS]
+    speakers = all(isinstance(row.recipe, SpeakerRecipe) for row in experiment.rows)
+    sections = [_header(results), INTERVALS if speakers else _INTERVALS]
     for part in experiment.parts:
         sections.append(_part(results, part))
         if part.plot:
@@ -163,6 +166,8 @@ def _budget(row: Row) -> str:
 
 def _part(results: Results, part: Part) -> str:
     sections = [f"## {part.title}", part.text]
+    if all(isinstance(row.recipe, SpeakerRecipe) for row in part.rows):
+        return "\n\n".join([*sections, speaker_part(results, part, groups_shown(results, part))])
     for condition in part.conditions:
         spec = f"`{condition.data}`, {condition.split}"
         sections.append(f"### {part.title}: {condition.name} ({spec})")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from ..data.errors import InputError
 from ..data.files import replace_file
 from ..train.experiment import Condition, Experiment, Row
-from ..train.recipe import Recipe, recipe_from_dict
+from ..train.speakers.recipe import AnyRecipe, any_recipe_from_dict
 
 State = Literal["done", "failed", "not run"]
 Record = dict[str, Any]
@@ -97,10 +97,10 @@ def encoder_cost(record: Record, condition: str) -> float:
     return found["ratio"] * found["dense"]
 
 
-def _same_recipe(record: Record, recipe: Recipe) -> bool:
+def _same_recipe(record: Record, recipe: AnyRecipe) -> bool:
     """Fields that recipes have gained since take their defaults, as they did when it ran."""
     try:
-        return recipe_from_dict(record["recipe"]) == recipe
+        return any_recipe_from_dict(record["recipe"]) == recipe
     except (InputError, KeyError, TypeError):  # a recipe of another version
         return False
 
@@ -114,4 +114,4 @@ def _has(record: Record, condition: Condition) -> bool:
 
 
 def _encoder_of(record: Record) -> str:
-    return type(recipe_from_dict(record["recipe"]).model.encoder).__name__
+    return type(any_recipe_from_dict(record["recipe"]).model.encoder).__name__

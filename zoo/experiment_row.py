@@ -28,7 +28,8 @@ from ..data.files import replace_file
 from ..metrics.wer import WordErrors
 from ..models.encoders.amortized import AmortizedConfig
 from ..train.experiment import DIGITS, Condition, with_digits
-from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
+from ..train.recipe import Recipe, recipe_to_dict
+from ..train.speakers.recipe import AnyRecipe, any_recipe_from_dict
 from .cards import CARD, Training, read_card
 from .console import audio_progress
 from .conversations import evaluate_conversations, has_turns, turn_record
@@ -48,7 +49,7 @@ THETAS = (0.3, 0.7)
 class Task:
     """What a row has to do; its recipe and conditions name the digits as the experiment does."""
 
-    recipe: Recipe
+    recipe: AnyRecipe
     conditions: tuple[Condition, ...]
     command: str
     """What a user types to have this row made."""
@@ -64,7 +65,7 @@ class Task:
     def from_json(cls, text: str) -> "Task":
         values = json.loads(text)
         return cls(
-            recipe_from_dict(values["recipe"]),
+            any_recipe_from_dict(values["recipe"]),
             tuple(Condition(**condition) for condition in values["conditions"]),
             values["command"],
             values["digits"],
@@ -77,6 +78,10 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
 
     Raises InputError as training, `open_corpus` and `evaluate` do.
     """
+    if not isinstance(task.recipe, Recipe):
+        from .verification_row import run_speaker_task
+
+        return run_speaker_task(task, folder)
     training = trained(task, folder)
     from . import load
 
@@ -110,15 +115,13 @@ def trained(task: Task, folder: Path) -> Training:
         from .runtime import use_compilation_cache
 
         use_compilation_cache()
+        assert isinstance(task.recipe, Recipe)
         recipe = with_digits(task.recipe, task.digits)
         source = task.start or recipe.init_from
         start = start_from(source) if source else None
-        checkpoints = folder / "checkpoints"
-        done = max((int(p.name) for p in checkpoints.glob("*") if p.name.isdecimal()), default=0)
-        result = train(recipe, folder, resume=checkpoints.exists(), start=start)
-        # A resumed run has timed its last steps alone: the others took as long. Zero is unknown.
-        left = result.steps - done
-        share = result.steps / left if left else 0.0
+        done = steps_done(folder)
+        result = train(recipe, folder, resume=done is not None, start=start)
+        share = result.steps / (result.steps - (done or 0)) if done != result.steps else 0.0
         result = replace(
             result,
             recipe=replace(result.recipe, data=task.recipe.data),
@@ -126,6 +129,23 @@ def trained(task: Task, folder: Path) -> Training:
             audio_seconds=result.audio_seconds * share,
         )
         export(folder / "model", result, task.command)
+    return training_of(folder)
+
+
+def steps_done(folder: Path) -> int | None:
+    """Steps of the newest checkpoint of a run that was begun; None of one that was not.
+
+    A resumed run times its last steps alone: the others are taken to have been as fast, and a time
+    of zero is one that is not known.
+    """
+    checkpoints = folder / "checkpoints"
+    if not checkpoints.exists():
+        return None
+    return max((int(p.name) for p in checkpoints.glob("*") if p.name.isdecimal()), default=0)
+
+
+def training_of(folder: Path) -> Training:
+    """How the row's model was trained, by its card."""
     training = read_card(folder / "model" / CARD).facts.training
     if training is None:
         raise InputError(f"{folder / 'model' / CARD} does not say how the model was trained.")
@@ -278,7 +298,7 @@ def main(folder: Path) -> int:
     return 0
 
 
-def failure(recipe: Recipe, reason: str) -> dict[str, Any]:
+def failure(recipe: AnyRecipe, reason: str) -> dict[str, Any]:
     """The record of a row that could not be finished."""
     return {"status": "failed", "reason": reason, "recipe": recipe_to_dict(recipe)}
 

@@ -16,6 +16,7 @@ from ..models.encoders.amortized import AmortizedConfig
 from ..models.keys import weight_keys
 from ..models.transducer import Transducer
 from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
+from ..train.speakers.recipe import is_speaker_recipe
 from .cards import CARD, Card, write_card
 from .weights import load_weights, save_weights
 
@@ -100,21 +101,38 @@ def read_model(folder: Path) -> ModelPackage:
         folder=folder,
         recipe=recipe,
         graphdef=graphdef,
-        params=_part(weights, params),
-        frozen=_part(weights, frozen),
+        params=part_of(weights, params),
+        frozen=part_of(weights, frozen),
         tokenizer=tokenizer,
     )
 
 
 def read_recipe(folder: Path) -> Recipe:
     """Raises InputError where recipe.json is missing, damaged or of another version."""
-    path = Path(folder) / RECIPE
+    values = recipe_values(folder)
+    if is_speaker_recipe(values):
+        raise InputError(
+            f"{folder} holds a model that tells speakers apart and writes no text: it is for "
+            "parley verify, enrol, identify and evaluate."
+        )
     try:
-        return recipe_from_dict(json.loads(path.read_text()))
+        return recipe_from_dict(values)
+    except InputError as error:
+        raise damaged_recipe(folder, error) from None
+
+
+def recipe_values(folder: Path) -> Any:
+    """What recipe.json says, of a model of any task. Raises InputError as `read_recipe`."""
+    try:
+        return json.loads((Path(folder) / RECIPE).read_text())
     except FileNotFoundError:
         raise InputError(f"{folder} is no model folder: it has no {RECIPE}.") from None
-    except ValueError as error:  # broken JSON and InputError alike
-        raise InputError(f"{path} is damaged or of another version ({error})") from None
+    except ValueError as error:
+        raise damaged_recipe(folder, error) from None
+
+
+def damaged_recipe(folder: Path, error: ValueError) -> InputError:
+    return InputError(f"{Path(folder) / RECIPE} is damaged or of another version ({error})")
 
 
 def abstract_model(recipe: Recipe) -> tuple[Any, Any, Any]:
@@ -141,9 +159,9 @@ def merge_trees(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> dict[Any, Any]:
     return merged
 
 
-def _part(tree: Mapping[Any, Any], template: Mapping[Any, Any]) -> dict[Any, Any]:
+def part_of(tree: Mapping[Any, Any], template: Mapping[Any, Any]) -> dict[Any, Any]:
     """The leaves of `tree` that `template` has."""
     return {
-        key: _part(tree[key], value) if isinstance(value, Mapping) else tree[key]
+        key: part_of(tree[key], value) if isinstance(value, Mapping) else tree[key]
         for key, value in template.items()
     }

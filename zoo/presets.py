@@ -13,6 +13,7 @@ from .registry import PRESETS_FILE
 
 if TYPE_CHECKING:
     from ..train.recipe import Recipe
+    from ..train.speakers.recipe import SpeakerRecipe
 
 
 def facts_of(recipe: "Recipe", **more: object) -> Facts:
@@ -42,6 +43,28 @@ def facts_of(recipe: "Recipe", **more: object) -> Facts:
     return Facts(**{**values, **more})
 
 
+def speaker_facts_of(recipe: "SpeakerRecipe", **more: object) -> Facts:
+    """Of a speaker model, likewise from shapes alone."""
+    from ..models.cost import gflop
+    from ..models.speakers.network import speaker_cost
+
+    cost = speaker_cost(recipe.model)
+    values = {
+        "name": recipe.name,
+        "family": recipe.model.encoder.kind,
+        "description": recipe.description,
+        "parameters": cost.parameters,
+        "vocab_size": 0,
+        "streaming": False,
+        "step_ms": 0.0,
+        "gflop_per_s": _rounded(gflop(cost.frontend + cost.encoder)),
+        "encoder_gflop_per_s": _rounded(gflop(cost.encoder)),
+        "task": recipe.task,
+        "embedding": recipe.model.encoder.output,
+    }
+    return Facts(**{**values, **more})
+
+
 def _rounded(value: float) -> float:
     """To three digits: 0.0289, 1.47, 48.2."""
     return float(f"{value:.3g}")
@@ -49,15 +72,20 @@ def _rounded(value: float) -> float:
 
 def measure_presets() -> dict[str, Facts]:
     """Facts of every preset, from the recipes in configs/."""
-    from ..configs import presets
+    from ..configs import presets, speaker_presets
 
-    return {name: facts_of(recipe) for name, recipe in sorted(presets().items())}
+    found = {name: facts_of(recipe) for name, recipe in presets().items()}
+    found |= {name: speaker_facts_of(recipe) for name, recipe in speaker_presets().items()}
+    return dict(sorted(found.items()))
 
 
 def write_presets() -> None:
     table = {name: asdict(facts) for name, facts in measure_presets().items()}
     for facts in table.values():
         del facts["training"]
+        for field in ("task", "embedding"):  # of speaker models alone
+            if facts[field] is None:
+                del facts[field]
     replace_file(PRESETS_FILE, json.dumps(table, indent=1) + "\n")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data.errors import InputError
 from .cards import CARD, Card, Facts, Measurement, new_card, read_card
+from .speaker_cards import SpeakerMeasurement
 
 MODELS = Path(__file__).with_name("models")
 """Shipped model folders."""
@@ -24,6 +25,7 @@ class Entry:
 
     facts: Facts
     results: tuple[Measurement, ...] = ()
+    verification: tuple[SpeakerMeasurement, ...] = ()
     folder: Path | None = None
     """Where the weights lie; None for a preset without."""
 
@@ -41,7 +43,7 @@ def list_models() -> list[Entry]:
     entries = {name: Entry(Facts(**facts)) for name, facts in presets_data().items()}
     for path in sorted(MODELS.glob(f"*/{CARD}")):
         card = read_card(path)
-        entries[card.facts.name] = Entry(card.facts, card.results, path.parent)
+        entries[card.facts.name] = Entry(card.facts, card.results, card.verification, path.parent)
     return sorted(entries.values(), key=lambda entry: (not entry.trained, entry.name))
 
 
@@ -73,7 +75,10 @@ def search(
     def fits(entry: Entry) -> bool:
         facts = entry.facts
         about = " ".join(
-            [facts.name, facts.family, facts.description, *(r.name for r in entry.results)]
+            [
+                *(facts.name, facts.family, facts.description, facts.task or ""),
+                *(r.name for r in (*entry.results, *entry.verification)),
+            ]
         ).lower()
         return (
             all(word in about for word in text.lower().split())

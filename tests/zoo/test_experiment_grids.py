@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from parley.configs.experiments import experiments
-from parley.train.recipe import recipe_from_dict, recipe_to_dict
+from parley.train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 
 
 def test_recipes_of_all_rows_are_known_again_when_they_are_read():
@@ -37,6 +37,7 @@ def test_models_of_the_grid_are_of_matched_size():
     families, ablations, _ = experiments()["encoders"].parts
     sizes = {}
     for row in (*families.rows[:5], *ablations.rows):
+        assert isinstance(row.recipe, Recipe)
         graphdef, params, _ = abstract_model(row.recipe)
         hash(graphdef)  # inference compiles with it as a static argument
         sizes[row.group] = parameter_count(params)

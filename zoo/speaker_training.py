@@ -1,0 +1,110 @@
+"""What `parley train` does for a speaker model: trains, writes its folder, draws the adversary's
+weights."""
+
+import datetime
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..data.files import replace_file
+from .cards import CARD, Card, Training, new_card, read_card
+from .console import remark
+from .registry import folder_of
+
+if TYPE_CHECKING:
+    from ..train.speakers.recipe import SpeakerRecipe
+    from ..train.speakers.training import SpeakerResult, SpeakerStart
+
+WEIGHTS_FILE, WEIGHTS_PLOT = "weights.jsonl", "weights.svg"
+_NOTES = (
+    "It tells voices like those of its training data apart. A score is no proof of identity: "
+    "voices of relatives are alike, recordings can be played back and voices synthesised, and "
+    "groups that its training data has few of may be served worse; see the tables."
+)
+
+
+def train_speaker_preset(recipe: "SpeakerRecipe", run_dir: Path, resume: bool, command: str) -> int:
+    """Trains and writes `run_dir/model`; returns the exit status."""
+    import jax
+
+    from ..train.checkpoint import named_disk_errors
+    from ..train.speakers.training import train_speakers
+    from .runtime import use_compilation_cache
+
+    use_compilation_cache()
+    start = speaker_start(recipe.init_from) if recipe.init_from else None
+    result = train_speakers(recipe, run_dir, resume=resume, start=start)
+    folder = run_dir / "model"
+    if jax.process_index() != 0:  # of several machines, one writes
+        return 0
+    with named_disk_errors(folder, "the trained model was not written"):
+        export_speaker_model(folder, result, command)
+        if result.weights:
+            write_weights(run_dir, result)
+    remark(f"the model is in {folder}; try: parley verify a.wav b.wav --model {folder}")
+    print(folder)
+    return 0
+
+
+def speaker_start(name_or_path: str) -> "SpeakerStart":
+    """Weights and statistics of another speaker model. Raises InputError as `zoo.load`."""
+    from ..train.speakers.training import SpeakerStart
+    from .speaker_package import read_speaker_model
+
+    package = read_speaker_model(folder_of(name_or_path))
+    return SpeakerStart(package.params, package.frozen)
+
+
+def export_speaker_model(folder: Path, result: "SpeakerResult", command: str) -> None:
+    """Writes the model folder of a finished run; what a person wrote into its card stays."""
+    from .speaker_package import Threshold, write_speaker_model
+
+    recipe = result.recipe
+    card = trained_speaker_card(result, command)
+    if (folder / CARD).exists():
+        before = read_card(folder / CARD)
+        # Not its results: the weights are new.
+        facts = replace(card.facts, license=before.facts.license)
+        card = Card(facts, text=before.text, other=before.other)
+    data, split = (
+        (recipe.data.dev, recipe.data.dev_split)
+        if recipe.data.dev
+        else (recipe.data.train, "a tenth held out")
+    )
+    threshold = Threshold(round(result.threshold, 4), round(result.eer, 5), data, split)
+    write_speaker_model(folder, recipe, result.params, result.frozen, threshold, card)
+
+
+def trained_speaker_card(result: "SpeakerResult", command: str) -> Card:
+    from .presets import speaker_facts_of
+    from .runtime import device_name
+
+    recipe = result.recipe
+    training = Training(
+        command=command,
+        data=recipe.data.train,
+        date=datetime.date.today().isoformat(),
+        device=device_name(),
+        steps=result.steps,
+        seconds=round(result.seconds, 1),
+        audio_hours=round(result.audio_seconds / 3600, 2),
+        init_from=recipe.init_from,
+    )
+    facts = speaker_facts_of(recipe, status="trained", training=training)
+    return new_card(facts, notes=_NOTES)
+
+
+def write_weights(run_dir: Path, result: "SpeakerResult") -> None:
+    """What the adversary weighed how, a line a recording, and a picture of it."""
+    from .weights_plot import write_weights_plot
+
+    lines = [json.dumps(asdict(w)) for w in result.weights]
+    replace_file(run_dir / WEIGHTS_FILE, "\n".join(lines) + "\n")
+    records = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    write_weights_plot(records, result.weights, run_dir / WEIGHTS_PLOT)
+    top = result.weights[0]
+    remark(
+        f"the adversary's weights are in {run_dir / WEIGHTS_FILE} and {run_dir / WEIGHTS_PLOT}; "
+        f"the heaviest is {top.id} at {top.weight:.2f} (2 is the mean)"
+    )
