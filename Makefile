@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.set-up
 DEMO ?= runs/demo
-PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile
+PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo reproduce test quick soak lint clean
 .DEFAULT_GOAL := setup
@@ -41,8 +41,9 @@ test: setup
 quick: setup
 	$(PYTEST) -m "not soak and not slow"
 
+# Long runs, so compiled as users' are (tests/conftest.py).
 soak: setup
-	$(PYTEST) -m soak
+	XLA_FLAGS="--xla_backend_optimization_level=3 --xla_cpu_use_fusion_emitters=true" $(PYTEST) -m soak
 
 lint: setup
 	$(BIN)/ruff check .

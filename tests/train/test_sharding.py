@@ -80,12 +80,18 @@ def two_steps(tones, config: MeshConfig, devices: int, **changes):
     return losses, jax.device_get(state.params), places
 
 
+@pytest.fixture(scope="module")
+def alone(tones):
+    """What one device computes."""
+    return two_steps(tones, MeshConfig(), 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "config", [MeshConfig(data=8), MeshConfig(data=2, fsdp=2, model=2), MeshConfig(1, 8, 1)]
 )
-def test_eight_devices_compute_what_one_does(tones, config: MeshConfig):
-    one, params_one, _ = two_steps(tones, MeshConfig(), 1)
+def test_eight_devices_compute_what_one_does(tones, alone, config: MeshConfig):
+    one, params_one, _ = alone
     eight, params_eight, places = two_steps(tones, config, 8)
     np.testing.assert_allclose(eight, one, rtol=1e-5)
     for a, b in zip(jax.tree.leaves(params_one), jax.tree.leaves(params_eight), strict=True):
