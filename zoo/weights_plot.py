@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -96,9 +97,8 @@ def write_det_plot(
             ylabel="false non-matches (%)",
         )
         axes.axline((0, 0), slope=1, color="#cccccc", linewidth=0.8, zorder=0)
-        axes.set_title(
-            f"{title}\ndots: the common threshold {evaluation.threshold:.3f}", fontsize=9
-        )
+        dots = f"dots: the common threshold {evaluation.threshold:.3f}"
+        axes.set_title(f"{fill(title, 70)}\n{dots}", fontsize=9)
         axes.legend(frameon=False)
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=160, metadata=undated(path))

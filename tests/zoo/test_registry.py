@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from parley import zoo
-from parley.configs import presets
+from parley.configs import presets, speaker_presets
 from parley.data.errors import InputError
 from parley.zoo import registry
-from parley.zoo.presets import facts_of
+from parley.zoo.presets import facts_of, speaker_facts_of
 
 
 @pytest.mark.parametrize(
@@ -21,10 +21,13 @@ from parley.zoo.presets import facts_of
 def test_the_data_file_says_what_the_presets_are(ending: str):
     """All presets by name, the small ones by their numbers; in `make soak` all of them."""
     said = {name: registry.Facts(**facts) for name, facts in registry.presets_data().items()}
-    assert set(said) == set(presets()), "run: python -m parley.zoo.presets"
+    stale = "run: python -m parley.zoo.presets"
+    assert set(said) == {*presets(), *speaker_presets()}, stale
     for name, recipe in presets().items():
         if name.endswith(ending):
-            assert said[name] == facts_of(recipe), "run: python -m parley.zoo.presets"
+            assert said[name] == facts_of(recipe), stale
+    for name, recipe in speaker_presets().items():
+        assert said[name] == speaker_facts_of(recipe), stale
 
 
 def test_every_preset_is_listed():

@@ -1,16 +1,21 @@
 """The models that ship: small enough, read without surprise, as good as their cards say."""
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
 from parley import zoo
 from parley.data.corpus import Corpus, open_corpus
 from parley.data.views import SelectedCorpus
+from parley.zoo.enrolment import two_voices
 from parley.zoo.evaluation import evaluate
 from parley.zoo.registry import MODELS
+from parley.zoo.speakers import load_speaker_model
+from parley.zoo.verification import verify_corpus
 
 SHIPPED = sorted(path.name for path in MODELS.glob("*") if path.is_dir())
 
@@ -27,7 +32,8 @@ def test_a_shipped_model_is_small_and_its_card_is_whole(name: str):
     metadata = card.data.to_dict()
     assert metadata["license"]
     assert metadata["model-index"][0]["results"], "a trained model has results"
-    results = zoo.card(name).results
+    results = (*zoo.card(name).results, *zoo.card(name).verification)
+    assert results
     assert all(r.command.startswith("parley evaluate") and r.date and r.device for r in results)
 
 
@@ -62,6 +68,35 @@ def test_a_stream_gives_the_text_of_the_file(model, sentences: Corpus):
                 stream.feed(samples[start : start + size])
             texts.append(stream.finish().text)
         assert texts == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["speaker-tiny", "speaker-tiny-pw"])
+def test_speaker_models_tell_people_apart_that_they_never_heard(name: str, sentences: Corpus):
+    """The card's rate, with room for so few trials."""
+    stated = zoo.card(name).verification[0]
+    found = verify_corpus(load_speaker_model(name), sentences, draws=0)
+    assert found.overall.targets > 50
+    assert 100 * found.overall.eer < stated.eer + 6
+    assert found.floor > 0.25, "recording conditions alone give nobody away"
+
+
+@pytest.mark.slow
+def test_two_voices_in_a_recording_are_noticed_and_one_is_not(sentences: Corpus):
+    assert isinstance(sentences, SelectedCorpus)
+    corpus, voices = sentences.base, load_speaker_model("speaker-tiny")
+    of: dict[str, list[np.ndarray]] = {}
+    for i in range(len(corpus)):
+        said = of.setdefault(corpus.utterance(i).speaker, [])
+        if len(said) < 6:
+            said.append(corpus.samples(i))
+    people = sorted(of)[::4]
+    alone = [two_voices(voices, np.concatenate(of[who])) for who in people]
+    together = [
+        two_voices(voices, np.concatenate(of[a][:3] + of[b][:3])) for a, b in pairwise(people)
+    ]
+    assert sum(x is not None and x < voices.threshold for x in alone) <= 1
+    assert sum(x is not None and x < voices.threshold for x in together) >= len(together) - 1
 
 
 def test_a_copied_folder_is_a_model(model, sentences: Corpus, tmp_path: Path):
