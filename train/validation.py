@@ -142,12 +142,12 @@ def _fewest(references: Sequence[str], heard: Sequence[str]) -> WordErrors:
     return min(candidates, key=lambda errors: errors.total)
 
 
-def hold_out(corpus: Corpus) -> tuple[Corpus, Corpus, str]:
+def hold_out(corpus: Corpus, *, least: int = 1) -> tuple[Corpus, Corpus, str]:
     """(corpus to train on, development set, a sentence that says what it is).
 
     A tenth of the speakers, if there are ten or more; else a tenth of the utterances. Which ones is
     decided by a hash of their names, so it is the same in every run and on every host, and most of
-    it stays when recordings are added.
+    it stays when recordings are added. `least`: so many speakers at least.
 
     Raises InputError for a sum of corpora of which some are drawn anew in every epoch.
     """
@@ -167,7 +167,7 @@ def hold_out(corpus: Corpus) -> tuple[Corpus, Corpus, str]:
     utterances = [corpus.utterance(i) for i in range(len(corpus))]
     speakers = sorted({u.speaker for u in utterances if u.speaker})
     if len(speakers) >= HELD_OUT:
-        chosen = {speakers[i] for i in _tenth(speakers)}
+        chosen = {speakers[i] for i in _tenth(speakers, least)}
         held = [i for i, u in enumerate(utterances) if u.speaker in chosen]
         what = f"{len(chosen)} of {len(speakers)} speakers ({len(held):,} utterances)"
     else:
@@ -181,10 +181,10 @@ def hold_out(corpus: Corpus) -> tuple[Corpus, Corpus, str]:
     )
 
 
-def _tenth(names: Sequence[str]) -> list[int]:
-    """Positions of a tenth of the names, at least one; none of a single name."""
+def _tenth(names: Sequence[str], least: int = 1) -> list[int]:
+    """Positions of a tenth of the names, at least `least`; none of a single name."""
     order = sorted(range(len(names)), key=lambda i: hashlib.sha256(names[i].encode()).digest())
-    return order[: min(max(len(names) // HELD_OUT, 1), len(names) - 1)]
+    return order[: min(max(len(names) // HELD_OUT, least), len(names) - 1)]
 
 
 def own_rows(rows: np.ndarray) -> np.ndarray:

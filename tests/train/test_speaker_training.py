@@ -16,8 +16,14 @@ from parley.train.speakers.recipe import (
     speaker_recipe_from_dict,
 )
 from parley.train.speakers.step import build_speaker_model
-from parley.train.speakers.training import SpeakerStart, _task, train_speakers
+from parley.train.speakers.training import (
+    LEAST_HELD_OUT,
+    SpeakerStart,
+    _task,
+    train_speakers,
+)
 from parley.train.step import split_model
+from parley.train.validation import hold_out
 from tones import VoiceCorpus, speaker_recipe
 
 DEV = VoiceCorpus(4, seed=1)
@@ -141,6 +147,13 @@ def test_a_recipe_survives_its_json_and_is_known_for_what_it_is():
 def test_a_recipe_that_cannot_be_run_says_what_to_do(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         train_speakers(speaker_recipe(**changes), tmp_path / "run", corpus=VoiceCorpus(), dev=DEV)
+
+
+def test_two_speakers_at_least_are_held_out():
+    corpus, dev, said = hold_out(VoiceCorpus(12, each=2), least=LEAST_HELD_OUT)
+    assert len({dev.utterance(i).speaker for i in range(len(dev))}) == 2
+    assert len({corpus.utterance(i).speaker for i in range(len(corpus))}) == 10
+    assert "2 of 12 speakers" in said
 
 
 def test_a_development_set_without_pairs_is_named(tmp_path):

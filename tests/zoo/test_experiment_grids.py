@@ -6,14 +6,15 @@ from dataclasses import replace
 import pytest
 
 from parley.configs.experiments import experiments
-from parley.train.recipe import Recipe, recipe_from_dict, recipe_to_dict
+from parley.train.recipe import Recipe, recipe_to_dict
+from parley.train.speakers.recipe import any_recipe_from_dict
 
 
 def test_recipes_of_all_rows_are_known_again_when_they_are_read():
     for experiment in experiments().values():
         for row in experiment.rows:
             written = json.loads(json.dumps(recipe_to_dict(row.recipe)))
-            assert recipe_from_dict(written) == row.recipe
+            assert any_recipe_from_dict(written) == row.recipe
 
 
 @pytest.mark.parametrize("name", ["encoders", "encoders-digits"])
@@ -45,3 +46,13 @@ def test_models_of_the_grid_are_of_matched_size():
     assert max(matched) < 1.2 * min(matched), sizes
     assert all(sizes[row.group] <= sizes["conv-rnnt"] for row in ablations.rows), sizes
     assert sizes["no-convolution"] < sizes["global-only"] < sizes["conv-rnnt"]
+
+
+def test_speaker_models_differ_in_nothing_but_the_adversary():
+    rows = experiments()["verification"].rows
+    for row in rows:
+        assert not isinstance(row.recipe, Recipe)
+        free = {"name": "", "seed": 0, "adversary": rows[0].recipe.adversary}  # pyright: ignore[reportAttributeAccessIssue]
+        assert replace(row.recipe, **free) == replace(rows[0].recipe, name="")
+    first = {row.group for row in rows[:6]}
+    assert first == {"plain", "pairs"}, "what the claim rests on comes first"

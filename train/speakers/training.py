@@ -42,6 +42,9 @@ from .step import (
 )
 from .validation import Embedder, SpeakerValidation, take_of_each
 
+LEAST_HELD_OUT = 2
+"""Speakers of a development set: of one alone, nobody is told apart."""
+
 
 @dataclass(frozen=True)
 class SpeakerStart:
@@ -104,7 +107,7 @@ def train_speakers(
         if dev is None and recipe.data.dev:
             dev = open_corpus(recipe.data.dev, recipe.data.dev_split, require_text=False)
         elif dev is None:
-            corpus, dev, held_out = hold_out(corpus)
+            corpus, dev, held_out = hold_out(corpus, least=LEAST_HELD_OUT)
             notes.append(held_out)
         task, plan = _task(recipe, corpus, dev, start)
         done = drive(task, run_dir, resume=resume, notes=notes)
