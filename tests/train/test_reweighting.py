@@ -211,6 +211,11 @@ def test_weight_metrics():
     )
 
 
+def test_metrics_of_the_warm_up_are_finite():
+    found = weight_metrics(jnp.ones((3, 2)))
+    assert {float(v) for v in found.values()} == {1.0}
+
+
 def test_accumulated_similarities_against_loops(embeddings):
     x = np.asarray(embeddings, np.float64)
     x = x / np.linalg.norm(x, axis=-1, keepdims=True)

@@ -121,9 +121,12 @@ def weight_metrics(weights: jax.Array) -> dict[str, jax.Array]:
     below 4 / (3 + N M), however few samples it looks at, and so would hide a collapse.
     """
     given = weights - 1.0
+    squares = (given**2).sum()
+    # In the warm-up of APS and PL all weights are 1: nothing is given out, and nothing unevenly.
+    share_given = given.sum() ** 2 / jnp.where(squares > 0, squares, 1.0) / weights.size
     return {
         "adversary/mean_weight": weights.mean(),
         "adversary/max_weight": weights.max(),
         "adversary/effective_share": weights.sum() ** 2 / (weights**2).sum() / weights.size,
-        "adversary/effective_share_given": given.sum() ** 2 / (given**2).sum() / weights.size,
+        "adversary/effective_share_given": jnp.where(squares > 0, share_given, 1.0),
     }
