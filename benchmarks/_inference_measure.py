@@ -107,7 +107,7 @@ class _AnyTokens:
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
-        self.pieces = tokenizer.pieces
+        self.pieces, self.markers = tokenizer.pieces, tokenizer.markers
 
     def _own(self, token: int) -> int:
         return 1 + (token - 1) % (self._tokenizer.vocab_size - 1)
