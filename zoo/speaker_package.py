@@ -16,6 +16,7 @@ from flax import nnx
 
 from ..data.errors import InputError
 from ..data.files import replacing_folder
+from ..models.keys import weight_keys
 from ..models.speakers.network import SpeakerNet
 from ..train.recipe import recipe_to_dict
 from ..train.speakers.recipe import SpeakerRecipe, is_speaker_recipe, speaker_recipe_from_dict
@@ -118,7 +119,7 @@ def read_speaker_recipe(folder: Path) -> SpeakerRecipe:
 
 def abstract_speaker_model(recipe: SpeakerRecipe) -> tuple[Any, Any, Any]:
     """(graph definition, parameters, frozen variables) as shapes; nothing is computed."""
-    model = nnx.eval_shape(lambda: SpeakerNet(recipe.model, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: SpeakerNet(recipe.model, rngs=weight_keys(0)))
     graphdef, params, frozen = nnx.split(model, nnx.Param, ...)
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(frozen)
 

@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 
 from ..cost import cost
 from ..frontend import FrontendConfig, LogMel
+from ..keys import weight_keys
 from .ecapa import Ecapa, EcapaConfig
 from .layers import within_lengths
 from .resnet import ResNet, ResNetConfig
@@ -99,7 +100,7 @@ def speaker_cost(config: SpeakerConfig) -> SpeakerCost:
     step = config.frontend.step
     samples = math.ceil(_SECONDS * config.frontend.sample_rate / step) * step
     seconds = samples / config.frontend.sample_rate
-    model = nnx.eval_shape(lambda: SpeakerNet(config, rngs=nnx.Rngs(0)))
+    model = nnx.eval_shape(lambda: SpeakerNet(config, rngs=weight_keys(0)))
     graphdef, variables = nnx.split(model)
     struct = jax.ShapeDtypeStruct
     audio = struct((1, samples), jnp.int16), struct((1,), jnp.int32)

@@ -13,6 +13,7 @@ import optax
 from flax import nnx
 
 from ...data.augment import spec_augment
+from ...models.keys import weight_keys
 from ...models.speakers.network import SpeakerNet
 from ..losses.speakers import aam_softmax, angular_prototypical, similarities
 from ..optimizer import guarded_update, keep_where, learning_rate
@@ -67,7 +68,7 @@ class SpeakerState(NamedTuple):
 
 def build_speaker_model(recipe: SpeakerRecipe) -> SpeakerNet:
     dtype = jnp.bfloat16 if recipe.precision == "bfloat16" else jnp.float32
-    return SpeakerNet(recipe.model, rngs=nnx.Rngs(recipe.seed), dtype=dtype)
+    return SpeakerNet(recipe.model, rngs=weight_keys(recipe.seed), dtype=dtype)
 
 
 def new_heads(recipe: SpeakerRecipe, classes: int, key: jax.Array) -> Heads:
