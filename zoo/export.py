@@ -149,7 +149,8 @@ def _programs(
         length = blocks * samples_per_step
         [many] = jax_export.symbolic_shape("b", constraints=[f"b >= {MANY}"])
         for rows, bounds, name in ((1, (1, 1), "one"), (many, (MANY, None), "many")):
-            state = [_shape(leaf.dtype, rows, *leaf.shape[1:]) for leaf in state_leaves]
+            # A channel's leaf has `channels` rows for each stream.
+            state = [_shape(x.dtype, rows * x.shape[0], *x.shape[1:]) for x in state_leaves]
             flags = _shape(jnp.bool_, rows), _shape(jnp.bool_, rows)
             program = Program("step", f"step-{blocks}-{name}.stablehlo", length, bounds)
             yield program, step, (weights, state, _shape(jnp.int16, rows, length), *flags)

@@ -199,3 +199,20 @@ def test_parley_transcribe_names_speakers(
     ]:
         assert main(arguments) == 2
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_export_hears_the_same_turns(sts, sts_folder, sound, tmp_path):
+    assert main(["export", str(sts_folder), "--to", str(tmp_path / "export")]) == 0
+    exported = zoo.load(tmp_path / "export")
+    audio = sound(1.7, 3)
+    expected = sts.transcribe(audio).turns
+    pool = exported.pool(3)
+    session = pool.open()
+    session.feed(audio)
+    while pool.run():
+        pass
+    for found in (exported.transcribe(audio).turns, session.finish().turns):
+        assert [(t.text, t.channel, t.start, t.end) for t in found] == [
+            (t.text, t.channel, t.start, t.end) for t in expected
+        ]
