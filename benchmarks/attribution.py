@@ -24,6 +24,7 @@ from ..data.corpus import Corpus, open_corpus
 from ..data.turns import Turn, assign_channels, turns_of
 from ..metrics.conversation import speaker_errors
 from ..metrics.diarization import DiarizationErrors, diarization_errors
+from ..metrics.verification import equal_error, error_curve
 from ..metrics.wer import WordErrors
 from ..zoo.attribution import attribute, likeness_of_halves
 from ..zoo.console import stdout, table
@@ -84,7 +85,7 @@ def print_pairs(corpora: Sequence[Corpus]) -> None:
         for seconds in _SECONDS:
             vectors, speakers = _embedded(voice, corpus, seconds)
             scores, same = pairs(vectors, speakers)
-            rate, threshold = equal_error(scores, same)
+            rate, threshold = equal_error(error_curve(scores, same))
             rows.add_row(
                 corpus.name,
                 "all" if seconds is None else f"{seconds:g}",
@@ -107,7 +108,7 @@ def print_enrolments(corpora: Sequence[Corpus]) -> None:
         for seconds in _ENROLMENT_SECONDS:
             alike = np.array([likeness_of_halves(x, voice) for x in enrolments(corpus, seconds)])
             single = np.arange(len(alike)) % 2 == 0
-            rate, threshold = equal_error(alike, single)
+            rate, threshold = equal_error(error_curve(alike, single))
             rows.add_row(
                 corpus.name,
                 f"{seconds:g}",
@@ -219,15 +220,6 @@ def pairs(vectors: np.ndarray, speakers: Sequence[str]) -> tuple[np.ndarray, np.
     above = np.triu_indices(len(vectors), 1)
     names = np.asarray(speakers)
     return (vectors @ vectors.T)[above], (names[:, None] == names[None])[above]
-
-
-def equal_error(scores: np.ndarray, same: np.ndarray) -> tuple[float, float]:
-    """(equal error rate, its threshold): as many of the same are below as of the others above."""
-    thresholds = np.unique(scores)
-    missed = np.searchsorted(np.sort(scores[same]), thresholds) / same.sum()
-    accepted = 1 - np.searchsorted(np.sort(scores[~same]), thresholds) / (~same).sum()
-    best = int(np.argmin(np.abs(missed - accepted)))
-    return float(missed[best] + accepted[best]) / 2, float(thresholds[best])
 
 
 def _embedded(

@@ -1,11 +1,14 @@
-"""How fast are recordings embedded, and is a convolution over time better one product of matrices?
+"""How fast are recordings embedded, are two voices in one recording found, and is a convolution
+over time better one product of matrices?
 
     python -m parley.benchmarks.speakers speaker-tiny
+    python -m parley.benchmarks.speakers speaker-tiny --two-voices --data "assistant?seed=1"
     python -m parley.benchmarks.speakers --convolutions
 
 Embedding is timed over a corpus whose recordings lie in memory, batches compiled before: the median
-of several passes. Convolutions: loss and gradient of [64, 40, 192] to 192 channels, 3 taps, by
-`TimeConv` and by XLA's own convolution.
+of several passes. Two voices: recordings of one speaker, and of two, strung together to 11 s, as
+`parley enrol` looks at them. Convolutions: loss and gradient of [64, 40, 192] to 192 channels, 3
+taps, by `TimeConv` and by XLA's own convolution.
 """
 
 import argparse
@@ -23,10 +26,13 @@ from ..data.corpus import open_corpus
 from ..data.views import CachedCorpus
 from ..models.speakers.layers import TimeConv
 from ..zoo.console import stdout, table
+from ..zoo.enrolment import two_voices
 from ..zoo.runtime import device_name
 from ..zoo.speakers import load_speaker_model
+from .attribution import enrolments
 
 _SHAPE = (64, 40, 192)
+_ENROLMENT_SECONDS = 11.0
 
 
 def main() -> None:
@@ -39,12 +45,15 @@ def main() -> None:
     parser.add_argument("--data", default="assistant")
     parser.add_argument("--split", default="test")
     parser.add_argument("--passes", type=int, default=5)
+    parser.add_argument("--two-voices", action="store_true")
     parser.add_argument("--convolutions", action="store_true")
     given = parser.parse_args()
     print(device_name())
     if given.convolutions:
         _convolutions(given.passes)
-    if given.model:
+    if given.two_voices:
+        _two_voices(given)
+    elif given.model:
         _throughput(given)
 
 
@@ -64,6 +73,20 @@ def _throughput(given: argparse.Namespace) -> None:
             f"{seconds / median(times):,.0f}",
             f"{seconds / min(times):,.0f}",
         )
+    stdout().print(rows)
+
+
+def _two_voices(given: argparse.Namespace) -> None:
+    corpus = open_corpus(given.data, given.split, require_text=False)
+    columns = ("recordings", "two voices found", "one voice taken for two")
+    rows = table("model", *columns, right=columns)
+    for name in given.model:
+        model = load_speaker_model(name)
+        alike = [two_voices(model, x) for x in enrolments(corpus, _ENROLMENT_SECONDS)]
+        refused = np.array([a is not None and a < model.threshold for a in alike])
+        single = np.arange(len(refused)) % 2 == 0
+        shares = (f"{100 * refused[chosen].mean():.1f} %" for chosen in (~single, single))
+        rows.add_row(name, f"{len(refused):,}", *shares)
     stdout().print(rows)
 
 

@@ -8,6 +8,8 @@ Sklyar et al. 2022, arXiv 2205.05199. The paper gives no sizes of layers; these 
 docs/results/sts.md, and the models' cards.
 """
 
+from dataclasses import replace
+
 from ..data.augment import AugmentConfig
 from ..data.loader import DataConfig
 from ..data.tokenizer import TokenizerConfig
@@ -45,8 +47,8 @@ LARGE = TransducerConfig(
 )
 
 # Both penalties stay off until the model recognises something: on from the first step they stop
-# convergence (Sklyar et al. 2022).
-TURNS = TurnLossConfig(late=3.3, late_after=2_000, activity=0.1)
+# convergence (Sklyar et al. 2022). Starts of turns are penalised as ends are.
+TURNS = TurnLossConfig(late=3.3, start_of_turn=True, late_after=2_000, activity=0.1)
 
 
 def _librispeech(name: str, description: str, model: TransducerConfig, tokens: int) -> Recipe:
@@ -70,7 +72,7 @@ def _librispeech(name: str, description: str, model: TransducerConfig, tokens: i
             fastemit=0.01,
             fastemit_after=10_000,
             ctc_weight=0.0,
-            turns=TurnLossConfig(late=3.3, late_after=20_000, activity=0.1),
+            turns=replace(TURNS, late_after=20_000),
         ),
         optimizer=OptimizerConfig(peak_lr=1e-3, warmup_steps=5_000),
         precision="bfloat16",

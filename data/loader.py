@@ -8,7 +8,7 @@ loader is the number of the next step. A batch is a dictionary of arrays, this p
 and for a model that learns turns, with its channels C and at most K turns on one of them:
 
     labels [B, C, U], label_lengths [B, C], label_times [B, C, U] (seconds at which a marker should
-    come, NaN for words), turn_spans [B, C, K, 2] (seconds from start to end, NaN where no turn is)
+    come, else NaN), turn_spans [B, C, K, 2] (seconds from start to end, NaN where no turn is)
 
 N, U and K depend on the bucket alone, so a bucket is one compilation.
 """
@@ -78,11 +78,12 @@ class Loader:
         process_count: int,
         multiple: int,
         channels: int = 1,
+        timed_starts: bool = True,
     ):
         if multiple % process_count:
             raise ValueError(f"multiple {multiple} is no multiple of {process_count} processes")
         self.corpus, self.config = corpus, config
-        self._speller = Speller(tokenizer, channels, config.channel_rule)
+        self._speller = Speller(tokenizer, channels, config.channel_rule, timed_starts)
         self.seed, self.process_index, self.process_count = seed, process_index, process_count
         self._unusable = Quarantine(corpus)
         self.quarantine: list[Rejected] = self._unusable.rejected
@@ -249,6 +250,7 @@ def make_loader(
     process_count: int = 1,
     multiple: int = 1,
     channels: int = 1,
+    timed_starts: bool = True,
 ) -> Loader:
     """Training batches, endless, from `start_step` on.
 
@@ -263,6 +265,7 @@ def make_loader(
       process_count: number of hosts; each yields its rows of the same plan.
       multiple: batch sizes over all hosts are multiples of it: the number of devices.
       channels: of the model, for conversations.
+      timed_starts: whether label_times has those of starts of turns, and not of ends alone.
 
     Raises:
       InputError: when nothing of the corpus can be used.
@@ -278,6 +281,7 @@ def make_loader(
         process_count=process_count,
         multiple=multiple,
         channels=channels,
+        timed_starts=timed_starts,
     )
 
 

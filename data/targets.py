@@ -20,7 +20,7 @@ class Target(NamedTuple):
     """Of each channel, one entry a label or a turn."""
 
     labels: list[np.ndarray]  # [U] int32 of each channel
-    times: list[np.ndarray]  # [U] float32, seconds at which a marker should come; NaN for words
+    times: list[np.ndarray]  # [U] float32, seconds at which a marker should come; else NaN
     spans: list[np.ndarray]  # [K, 2] float32, start and end of the turns in seconds
 
     @property
@@ -42,11 +42,13 @@ class Speller:
       tokenizer: its markers decide what stands around turns.
       channels: of the model.
       rule: which channel a turn goes to, see `assign_channels`.
+      timed_starts: whether starts of turns have times, and not their ends alone.
     """
 
     tokenizer: Tokenizer
     channels: int = 1
     rule: Rule = "first_free"
+    timed_starts: bool = True
 
     @property
     def by_turns(self) -> bool:
@@ -84,10 +86,9 @@ class Speller:
             before: list[tuple[int, float]] = []
             after: list[tuple[int, float]] = []
             if START_OF_TURN in markers:
-                before, after = (
-                    [(markers[START_OF_TURN], turn.start)],
-                    [(markers[END_OF_TURN], turn.end)],
-                )
+                start = turn.start if self.timed_starts else np.nan
+                before = [(markers[START_OF_TURN], start)]
+                after = [(markers[END_OF_TURN], turn.end)]
             elif NEXT_TURN in markers and labels[channel]:
                 before = [(markers[NEXT_TURN], np.nan)]
             for label, time in (*before, *((word, np.nan) for word in words), *after):

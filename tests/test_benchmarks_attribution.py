@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from parley.benchmarks.attribution import enrolments, equal_error, pairs
+from parley.benchmarks.attribution import enrolments, pairs
 from parley.data.audio import SAMPLE_RATE
 from parley.data.corpus import Utterance
+from parley.metrics.verification import equal_error, error_curve
 
 
 @dataclass
@@ -48,5 +49,5 @@ def test_equal_error():
     same = np.array([True, True, True, True, False, False, False, False])
     scores = np.array([0.9, 0.8, 0.7, 0.3, 0.6, 0.2, 0.1, 0.0])
     # Between 0.6 and 0.7 one of four is missed, and none accepted; at 0.6 one of four each.
-    assert equal_error(scores, same) == pytest.approx((0.25, 0.6))
-    assert equal_error(scores, scores > 0.5)[0] == 0.0
+    assert equal_error(error_curve(scores, same)) == pytest.approx((0.25, 0.6))
+    assert equal_error(error_curve(scores, scores > 0.5)).rate == 0.0

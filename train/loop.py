@@ -20,13 +20,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ..data.audio import SAMPLE_RATE
 from ..data.corpus import Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
 from ..data.files import replace_file
@@ -36,14 +37,11 @@ from ..models.transducer import channels_of
 from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space
 from .optimizer import make_optimizer
 from .progress import RunLog
-from .recipe import Recipe, build, recipe_to_dict
+from .recipe import Recipe, RunRecipe, build, recipe_to_dict
 from .sharding import batch_sharding, make_mesh, put_batch
 from .start import Start, initial_state
 from .step import make_train_step
 from .validation import Validation, hold_out
-
-if TYPE_CHECKING:
-    from .speakers.recipe import SpeakerRecipe
 
 NONFINITE_LIMIT = 5
 """Steps in a row with a non-finite gradient that end a run."""
@@ -61,7 +59,7 @@ class Batches(Protocol):
 class Task:
     """What is trained, as the loop sees it: a recogniser or a speaker model."""
 
-    recipe: "Recipe | SpeakerRecipe"
+    recipe: RunRecipe
     mesh: Mesh
     state: Any
     """Before the first step."""
@@ -166,6 +164,7 @@ def _train(
             start_step=first,
             multiple=mesh.shape["data"] * mesh.shape["fsdp"] * recipe.optimizer.accumulate,
             channels=channels_of(recipe.model),
+            timed_starts=recipe.loss.turns.start_of_turn,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
@@ -329,7 +328,7 @@ def _run(
 
     for step in range(first + 1, recipe.steps + 1):
         batch = next(batches)
-        seconds = float(batch["sample_lengths"].sum()) / recipe.model.frontend.sample_rate
+        seconds = float(batch["sample_lengths"].sum()) / SAMPLE_RATE
         seconds *= jax.process_count()
         state, metrics = train_step(task.prepare(step - 1, state), put_batch(batch, mesh))
         total_audio += seconds
@@ -355,7 +354,7 @@ def _run(
     return state, total_audio
 
 
-def claim(recipe: "Recipe | SpeakerRecipe", run_dir: Path, resume: bool) -> None:
+def claim(recipe: RunRecipe, run_dir: Path, resume: bool) -> None:
     """Writes recipe.json, or holds a resumed run to the one that is there."""
     path = run_dir / "recipe.json"
     if resume and path.exists():

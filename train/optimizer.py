@@ -53,6 +53,10 @@ class Update(NamedTuple):
     norm: jax.Array
     finite: jax.Array
 
+    def metrics(self, rate: Any) -> dict[str, Any]:
+        """For the run's records; `rate` is the learning rate of the step."""
+        return {"gradient_norm": self.norm, "learning_rate": rate, "finite": self.finite}
+
 
 def guarded_update(
     optimizer: optax.GradientTransformation,

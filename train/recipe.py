@@ -57,7 +57,7 @@ class TurnLossConfig:
     early: float = 0.0
     """Nats a second by which a marker loses that comes before the turn has ended, or begun."""
     start_of_turn: bool = False
-    """Penalise start-of-turn markers as well."""
+    """Penalise start-of-turn markers as well, by the same."""
     late_after: int = 0
     """Steps without these penalties: before a model recognises something they keep it from
     learning."""
@@ -118,8 +118,24 @@ class MeshConfig:
     model: int = 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunRecipe:
+    """What a run is, whatever it trains: all that the loop asks of a recipe."""
+
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the matrix work; parameters, losses, softmax and statistics stay float32."""
+    steps: int = 2_000
+    seed: int = 0
+    log_every: int = 10
+    eval_every: int = 500
+    checkpoint_every: int = 500
+    checkpoints_kept: int = 3
+
+
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(RunRecipe):
     name: str
     model: TransducerConfig
     description: str = ""
@@ -127,22 +143,12 @@ class Recipe:
     data: DataConfig = field(default_factory=DataConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
     init_from: str = ""
     """Zoo name or model folder whose weights, tokeniser and feature statistics start the run."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the matrix work; parameters, lattice, softmax and statistics stay float32."""
-    steps: int = 2_000
-    seed: int = 0
-    log_every: int = 10
-    eval_every: int = 500
     eval_utterances: int = 128
-    checkpoint_every: int = 500
-    checkpoints_kept: int = 3
 
 
-def recipe_to_dict(recipe: Any) -> dict[str, Any]:
+def recipe_to_dict(recipe: RunRecipe) -> dict[str, Any]:
     """Plain JSON types of a recipe of any task; tuples become lists."""
     return dataclasses.asdict(recipe)
 

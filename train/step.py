@@ -98,13 +98,7 @@ def losses(
     label_lengths = batch["label_lengths"].reshape(-1)
     predicted = model.predict(labels, key=prediction_key)
     targets = labels, lengths, label_lengths
-    fastemit = recipe.loss.fastemit
-    if recipe.loss.fastemit_after:
-        fastemit = jnp.where(jnp.asarray(step) < recipe.loss.fastemit_after, 0.0, fastemit)
-    turns, penalties = recipe.loss.turns, None
-    if turns.late or turns.early:
-        times = batch["label_times"].reshape(labels.shape)
-        penalties = marker_penalties(turns, times, encoded.shape[1], model.frame_s, step)
+    fastemit, penalties = arc_options(model, encoded, batch, recipe, step)
     if recipe.loss.pruned_range:
         total, parts = pruned_losses(model, encoded, predicted, targets, recipe, fastemit, step)
     else:
@@ -126,14 +120,14 @@ def losses(
         ctc = model.channels * ctc
         parts["ctc"] = ctc
         total = total + recipe.loss.ctc_weight * ctc
+    turns = recipe.loss.turns
     if turns.activity and activity is not None:
-        spans = batch["turn_spans"].reshape(len(encoded), -1, 2)
-        frame_s = frontend.step / frontend.sample_rate
+        spans = batch["turn_spans"].reshape(len(activity), -1, 2)
         frames = jnp.repeat(heard, model.channels)
+        frame_s = frontend.step / frontend.sample_rate
         spoken = model.channels * activity_loss(activity, spans, frames, frame_s).mean()
         parts["activity"] = spoken
-        on = jnp.asarray(step) >= turns.activity_after
-        total = total + jnp.where(on, turns.activity, 0.0) * spoken
+        total = total + from_step(turns.activity, turns.activity_after, step) * spoken
     if isinstance(encoder, AmortizedEncoder) and now is not None:
         added, price = compute.penalty(
             recipe.loss.compute, now, encoder.price[...], total, step, recipe.steps
@@ -142,6 +136,22 @@ def losses(
         total = total + added
         parts |= {"compute": now.ratio, "price": price, **gate_metrics(now.rates)}
     return total, {"loss": total, **parts}
+
+
+def arc_options(
+    model: Transducer, encoded: jax.Array, batch: Batch, recipe: Recipe, step: ArrayLike
+) -> tuple[ArrayLike, jax.Array | None]:
+    """(FastEmit's lambda, nats [B, T, U] to take off label arcs or None) at this step."""
+    loss, penalties = recipe.loss, None
+    if loss.turns.late or loss.turns.early:
+        times = batch["label_times"].reshape(len(encoded), -1)
+        penalties = marker_penalties(loss.turns, times, encoded.shape[1], model.frame_s, step)
+    return from_step(loss.fastemit, loss.fastemit_after, step), penalties
+
+
+def from_step(weight: float, after: int, step: ArrayLike) -> ArrayLike:
+    """`weight` once `after` steps are done, before that 0."""
+    return jnp.where(jnp.asarray(step) >= after, weight, 0.0) if after else weight
 
 
 def gate_metrics(rates: jax.Array) -> dict[str, jax.Array]:
@@ -262,12 +272,7 @@ def make_train_step(
             step=state.step,
             decay=recipe.optimizer.ema,
         )
-        metrics = {
-            **metrics,
-            "gradient_norm": done.norm,
-            "learning_rate": schedule(state.step),
-            "finite": done.finite,
-        }
+        metrics = {**metrics, **done.metrics(schedule(state.step))}
         return (
             TrainState(
                 state.seed,

@@ -61,7 +61,7 @@ class _Speaker:
 
 
 class Attributor:
-    """Names the turns of one conversation, one after another.
+    """Names the turns of a conversation, one after another; `begin` begins another one.
 
     Args:
       embedding: what tells voices apart.
@@ -89,11 +89,24 @@ class Attributor:
             )
         self._embedding = embedding or CepstralVoice()
         self._most = max_speakers
-        self._speakers = [
-            _Speaker(name, ENROLMENT_SECONDS * enrol(name, samples, self._embedding))
+        self._enrolled = {
+            name: ENROLMENT_SECONDS * enrol(name, samples, self._embedding)
             for name, samples in enrolled.items()
-        ]
+        }
+        self.begin()
+
+    def begin(self) -> None:
+        """Forgets all but who is enrolled."""
+        self._speakers = [_Speaker(name, total) for name, total in self._enrolled.items()]
         self._past: list[tuple[TimedTurn, _Speaker]] = []
+
+    def attribute(self, samples: np.ndarray, turns: Sequence[TimedTurn]) -> list[str]:
+        """A speaker for each turn of another recording, 16 kHz int16 [N], in the order given."""
+        self.begin()
+        names = [""] * len(turns)
+        for i in sorted(range(len(turns)), key=lambda i: (turns[i].end, turns[i].start)):
+            names[i] = self.name(turns[i], alone(samples, turns[i], turns))
+        return names
 
     def name(self, turn: TimedTurn, samples: np.ndarray) -> str:
         """The speaker of a turn.
@@ -173,10 +186,7 @@ def attribute(
       embedding, enrolled, max_speakers: see `Attributor`, which raises InputError.
     """
     attributor = Attributor(embedding, enrolled=enrolled, max_speakers=max_speakers)
-    names = [""] * len(turns)
-    for i in sorted(range(len(turns)), key=lambda i: (turns[i].end, turns[i].start)):
-        names[i] = attributor.name(turns[i], alone(samples, turns[i], turns))
-    return names
+    return attributor.attribute(samples, turns)
 
 
 def alone(samples: np.ndarray, turn: TimedTurn, others: Iterable[TimedTurn]) -> np.ndarray:

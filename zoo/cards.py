@@ -189,6 +189,16 @@ def read_card(path: Path) -> Card:
         ) from None
 
 
+def keep_text(path: Path, card: Card) -> Card:
+    """`card` with what a person wrote into the one at `path`, where there is one: text, licence and
+    other metadata. Not its results: they are of other weights."""
+    if not Path(path).exists():
+        return card
+    before = read_card(path)
+    facts = replace(card.facts, license=before.facts.license)
+    return Card(facts, text=before.text, other=before.other)
+
+
 def write_card(path: Path, card: Card) -> None:
     """Writes the card whole or not at all, its generated text brought up to date."""
     replace_file(path, render(card))

@@ -17,7 +17,7 @@ from .arguments import parse
 from .cards import CARD, Measurement, percent, update_card
 from .console import audio_progress, remark, stdout, table
 from .decoding import GREEDY, Decoding
-from .runtime import device_name
+from .runtime import device_name, speed_line
 
 if TYPE_CHECKING:
     from ..metrics.calibration import Calibrator
@@ -290,11 +290,7 @@ def _print(
         confidences, right = evaluation.judged()
         after = _confidence_line(judge([calibrator(c) for c in confidences], right))
         console.print(f"{after} (calibrated, on the words that it was fitted to)")
-    speed = evaluation.audio_seconds / max(evaluation.seconds, 1e-9)
-    console.print(
-        f"\n{evaluation.audio_seconds / 60:,.1f} min of audio in {evaluation.seconds:,.1f} s, "
-        f"compilation included: {speed:,.0f} times real time on {device_name()}"
-    )
+    console.print(f"\n{speed_line(evaluation.audio_seconds, evaluation.seconds)}")
     for example in evaluation.examples(given.examples):
         console.print(f"\n{example.id}  ({example.errors.total} of {example.errors.words})")
         console.print(f"  reference   {example.reference}")

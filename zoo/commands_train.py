@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import tyro
 
 from .arguments import parse
-from .cards import CARD, Card, Facts, Training, new_card, read_card
+from .cards import CARD, Card, Training, keep_text, new_card
 from .console import remark
 from .registry import folder_of, unknown_name
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..train.loop import TrainResult
     from ..train.recipe import Recipe
     from ..train.speakers.recipe import SpeakerRecipe
+    from ..train.speakers.training import SpeakerResult
     from ..train.start import Start
 
 R = TypeVar("R", "Recipe", "SpeakerRecipe")
@@ -141,12 +142,7 @@ def export(folder: Path, result: "TrainResult", command: str) -> None:
     """Writes the model folder of a finished run; what a person wrote into its card stays."""
     from .package import write_model
 
-    card = trained_card(result, command)
-    if (folder / CARD).exists():
-        before = read_card(folder / CARD)
-        # Not its results: the weights are new.
-        facts = replace(card.facts, license=before.facts.license)
-        card = Card(facts, text=before.text, other=before.other)
+    card = keep_text(folder / CARD, trained_card(result, command))
     write_model(
         folder,
         result.recipe,
@@ -159,10 +155,17 @@ def export(folder: Path, result: "TrainResult", command: str) -> None:
 
 def trained_card(result: "TrainResult", command: str) -> Card:
     from .presets import facts_of
+
+    training = training_record(result, command)
+    return new_card(facts_of(result.recipe, status="trained", training=training))
+
+
+def training_record(result: "TrainResult | SpeakerResult", command: str) -> Training:
+    """How the weights of a finished run came about."""
     from .runtime import device_name
 
     recipe = result.recipe
-    training = Training(
+    return Training(
         command=command,
         data=recipe.data.train,
         date=datetime.date.today().isoformat(),
@@ -172,6 +175,3 @@ def trained_card(result: "TrainResult", command: str) -> Card:
         audio_hours=round(result.audio_seconds / 3600, 2),
         init_from=recipe.init_from,
     )
-    more: dict[str, Any] = {"status": "trained", "training": training}
-    facts: Facts = facts_of(recipe, **more)
-    return new_card(facts)

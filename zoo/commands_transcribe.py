@@ -41,6 +41,7 @@ from .results import (
 from .transcript import Transcript
 
 if TYPE_CHECKING:
+    from .attribution import Attributor
     from .transcriber import Transcriber
 
 _STREAM_SECONDS = 0.32
@@ -118,7 +119,7 @@ def transcribe_command(argv: list[str]) -> int:
         )
     from . import load as load_model
 
-    enrolled = read_enrolments(given)
+    attributor = make_attributor(given)
     model = load_model(given.model, decoding=given.decoding)
     require_turns(given, model)
     ids = [*(item.id for item in items), *(row.where for row in unusable)]
@@ -138,14 +139,19 @@ def transcribe_command(argv: list[str]) -> int:
         sink = destination(given.out, given.format, run, ids, resume=given.resume, several=several)
     if count > 1:
         remark(f"process {index} of {count}: {len(items):,} of {len(ids):,} recordings")
-    return _run(model, items, unusable, Output(given, sink, several=several, enrolled=enrolled))
+    return _run(model, items, unusable, Output(given, sink, several=several, attributor=attributor))
 
 
-def read_enrolments(given: TranscribeArguments) -> dict[str, np.ndarray]:
-    """name -> samples. Raises InputError where a name or a file cannot be used, and where an
-    option stands alone that is one of --speakers."""
+def make_attributor(given: TranscribeArguments) -> "Attributor | None":
+    """Who names speakers; None where they are not asked for.
+
+    Raises InputError where a name or a file cannot be used, and where an option stands alone that
+    is one of --speakers.
+    """
     if not given.speakers and (given.enrol or given.max_speakers is not None):
         raise InputError("--enrol and --max-speakers belong to --speakers: give it as well.")
+    if not given.speakers:
+        return None
     enrolled: dict[str, np.ndarray] = {}
     for entry in given.enrol:
         name, equals, file = entry.partition("=")
@@ -154,11 +160,9 @@ def read_enrolments(given: TranscribeArguments) -> dict[str, np.ndarray]:
         if name in enrolled:
             raise InputError(f"--enrol: {name} is given twice; each name takes one file.")
         enrolled[name] = read_audio(file)
-    if given.speakers:
-        from .attribution import Attributor
+    from .attribution import Attributor
 
-        Attributor(enrolled=enrolled, max_speakers=given.max_speakers)  # refuses what it must
-    return enrolled
+    return Attributor(enrolled=enrolled, max_speakers=given.max_speakers)
 
 
 def require_turns(given: TranscribeArguments, model: "Transcriber") -> None:
@@ -266,10 +270,10 @@ class Output:
         sink: Destination | None,
         *,
         several: bool,
-        enrolled: dict[str, np.ndarray],
+        attributor: "Attributor | None" = None,
     ):
         self.given = given
-        self._enrolled = enrolled
+        self._attributor = attributor
         self.sink = sink
         self.several = several
         self.reason = ""
@@ -291,8 +295,8 @@ class Output:
     def take(self, number: int, item: Item, result: Transcript | Rejected) -> None:
         """A result; `number` is its place in the order given."""
         fields = None
-        if self.given.speakers and isinstance(result, Transcript):
-            result = self._named(item, result)
+        if self._attributor is not None and isinstance(result, Transcript):
+            result = self._named(self._attributor, item, result)
         if isinstance(result, Rejected):
             self.reject(Rejected(item.id, result.reason), path=item.path)
         else:
@@ -304,21 +308,15 @@ class Output:
             self._pop(self._next)
         self.tick()
 
-    def _named(self, item: Item, result: Transcript) -> Transcript | Rejected:
+    def _named(
+        self, attributor: "Attributor", item: Item, result: Transcript
+    ) -> Transcript | Rejected:
         """The transcript with a speaker for each turn; reads the recording once more."""
-        from .attribution import attribute
-
         audio = load(item)
         if isinstance(audio, Rejected):
             return audio
         samples = read_audio(audio) if isinstance(audio, str) else audio
-        names = attribute(
-            samples,
-            result.turns,
-            enrolled=self._enrolled,
-            max_speakers=self.given.max_speakers,
-        )
-        pairs = zip(result.turns, names, strict=True)
+        pairs = zip(result.turns, attributor.attribute(samples, result.turns), strict=True)
         return replace(result, turns=tuple(replace(t, speaker=name) for t, name in pairs))
 
     def reject(self, rejected: Rejected, *, path: str = "") -> None:

@@ -15,7 +15,7 @@ from .arguments import parse
 from .cards import CARD, update_card
 from .commands_evaluate import has_splits
 from .console import audio_progress, remark, stdout, table
-from .runtime import device_name
+from .runtime import device_name, speed_line
 from .speaker_cards import SpeakerMeasurement, disparity_line, interval
 
 if TYPE_CHECKING:
@@ -208,8 +208,4 @@ def _print(
     console.print(f"least detection cost {costs}; mean log-mels alone: EER {result.floor:.2f} %")
     if result.normalised is not None:
         console.print(f"after AS-norm with {given.cohort}: EER {result.normalised:.2f} %")
-    speed = evaluation.audio_seconds / max(evaluation.seconds, 1e-9)
-    console.print(
-        f"\n{evaluation.audio_seconds / 60:,.1f} min of audio in {evaluation.seconds:,.1f} s, "
-        f"compilation included: {speed:,.0f} times real time on {device_name()}"
-    )
+    console.print(f"\n{speed_line(evaluation.audio_seconds, evaluation.seconds)}")

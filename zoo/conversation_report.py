@@ -19,7 +19,7 @@ from .conversations import (
     score,
     total,
 )
-from .runtime import device_name
+from .runtime import device_name, speed_line
 
 if TYPE_CHECKING:
     from .commands_evaluate import EvaluateArguments
@@ -167,11 +167,7 @@ def _print(
         f"\nerror of speech activity (missed and false time over speech): "
         f"{found['activity_error']:.2f} %"
     )
-    speed = evaluation.audio_seconds / max(evaluation.seconds, 1e-9)
-    console.print(
-        f"{evaluation.audio_seconds / 60:,.1f} min of audio in {evaluation.seconds:,.1f} s, "
-        f"compilation included: {speed:,.0f} times real time on {device_name()}"
-    )
+    console.print(speed_line(evaluation.audio_seconds, evaluation.seconds))
     for example in evaluation.examples(given.examples):
         console.print(
             f"\n{example.id}  ({example.score.words.total} of {example.score.words.words})"

@@ -9,14 +9,14 @@ The number of words wrong is that of ORC-WER, see `metrics.conversation`.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 
-from ..data.corpus import Corpus
+from ..data.corpus import Corpus, quarantined
 from ..data.errors import InputError, Rejected
 from ..data.text import normalize
 from ..data.tokenizer import END_OF_TURN, START_OF_TURN
@@ -24,7 +24,7 @@ from ..data.turns import Turn, to_json, turns_of
 from ..metrics.bootstrap import speaker_bootstrap
 from ..metrics.diarization import DiarizationErrors, activity_errors
 from ..metrics.turn_events import ConversationScore, Emissions, score_conversation
-from .evaluation import Score
+from .evaluation import Score, transcribe_corpus
 from .transcriber import Transcriber
 from .transcript import HeardTurn, Transcript
 
@@ -70,10 +70,6 @@ class ConversationEvaluation:
     @property
     def total(self) -> ConversationScore:
         return total(self.conversations)
-
-    @property
-    def activity(self) -> DiarizationErrors:
-        return sum((c.activity for c in self.conversations), start=DiarizationErrors())
 
     @property
     def score(self) -> Score:
@@ -141,25 +137,9 @@ def evaluate_conversations(
     where the package that finds the best combination of turns is not installed.
     """
     began = perf_counter()
-    quarantine: list[Rejected] = list(getattr(corpus, "quarantine", ()))
-    indices: list[int] = []
-
-    def audio() -> Iterator[np.ndarray]:
-        for index in range(len(corpus)):
-            try:
-                samples = corpus.samples(index)
-            except InputError as error:
-                quarantine.append(Rejected(corpus.utterance(index).id, str(error)))
-                continue
-            indices.append(index)
-            yield samples
-
+    quarantine = quarantined(corpus).copy()
     scored: dict[int, ScoredConversation] = {}
-    for position, result in model.transcribe_each(audio(), on_audio=on_audio):
-        utterance = corpus.utterance(indices[position])
-        if isinstance(result, Rejected):
-            quarantine.append(Rejected(utterance.id, result.reason))
-            continue
+    for index, utterance, result in transcribe_corpus(model, corpus, quarantine, on_audio):
         reference = tuple(replace(t, text=normalize(t.text)) for t in turns_of(utterance))
         channels, step_s = model.recognizer.channels, model.step_s
         turns = result.turns or whole_as_turn(result)
@@ -168,7 +148,7 @@ def evaluate_conversations(
             judged = score_conversation(reference, streams, len(turns))
         except ModuleNotFoundError as error:
             raise InputError(str(error)) from None
-        scored[indices[position]] = ScoredConversation(
+        scored[index] = ScoredConversation(
             utterance.id,
             result.duration,
             reference,

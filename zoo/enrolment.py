@@ -80,9 +80,9 @@ def two_voices(model: SpeakerModel, samples: np.ndarray) -> float | None:
     """How alike the two halves are that a recording's windows fall into most easily.
 
     Windows of 1.5 s of speech, half overlapping, in two clusters (2-means, beginning with the two
-    that are least alike). One voice in two moods still gives a high cosine. On joined sentences of
-    unseen synthetic speakers, about 11 s each, the model's own threshold finds 95 % of pairs of
-    voices and takes 1 % of single voices for two.
+    that are least alike). One voice in two moods still gives a high cosine. How
+    well that works at the model's own threshold: `python -m parley.benchmarks.speakers NAME
+    --two-voices`.
 
     Returns:
       The cosine of the clusters' means; None where there are too few windows to tell.

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data.corpus import Corpus
+from ..data.corpus import Corpus, Utterance, quarantined
 from ..data.errors import InputError, Rejected
 from ..data.text import normalize
 from ..metrics.bootstrap import speaker_bootstrap
@@ -30,6 +30,7 @@ from ..metrics.calibration import (
 )
 from ..metrics.wer import WordErrors, total_errors, word_errors
 from .transcriber import Transcriber
+from .transcript import Transcript
 
 
 class HeardWord(NamedTuple):
@@ -208,15 +209,14 @@ def judge(confidences: Sequence[float], right: Sequence[bool]) -> Confidence:
     )
 
 
-def evaluate(
-    model: Transcriber, corpus: Corpus, *, on_audio: Callable[[float], None] | None = None
-) -> Evaluation:
-    """Transcribes a corpus and scores it against its texts, both sides normalised.
-
-    `on_audio(seconds)` is told of progress. Raises InputError for a corpus without words.
-    """
-    began = perf_counter()
-    quarantine: list[Rejected] = list(getattr(corpus, "quarantine", ()))
+def transcribe_corpus(
+    model: Transcriber,
+    corpus: Corpus,
+    quarantine: list[Rejected],
+    on_audio: Callable[[float], None] | None = None,
+) -> Iterator[tuple[int, Utterance, Transcript]]:
+    """(number, utterance, what was heard) of all that can be used, as they are done; the others
+    are added to `quarantine`."""
     indices: list[int] = []
 
     def audio() -> Iterator[np.ndarray]:
@@ -229,18 +229,31 @@ def evaluate(
             indices.append(index)
             yield samples
 
-    scored: dict[int, Scored] = {}
     for position, result in model.transcribe_each(audio(), on_audio=on_audio):
         utterance = corpus.utterance(indices[position])
         if isinstance(result, Rejected):
             quarantine.append(Rejected(utterance.id, result.reason))
-            continue
+        else:
+            yield indices[position], utterance, result
+
+
+def evaluate(
+    model: Transcriber, corpus: Corpus, *, on_audio: Callable[[float], None] | None = None
+) -> Evaluation:
+    """Transcribes a corpus and scores it against its texts, both sides normalised.
+
+    `on_audio(seconds)` is told of progress. Raises InputError for a corpus without words.
+    """
+    began = perf_counter()
+    quarantine = quarantined(corpus).copy()
+    scored: dict[int, Scored] = {}
+    for index, utterance, result in transcribe_corpus(model, corpus, quarantine, on_audio):
         reference = normalize(utterance.text)
         # Word by word, so that each keeps its confidence; normalising may drop or split a word.
         heard = [(text, w.confidence) for w in result.words for text in normalize(w.text).split()]
         hypothesis = " ".join(text for text, _ in heard)
         right = right_words(reference, hypothesis)
-        scored[indices[position]] = Scored(
+        scored[index] = Scored(
             utterance.id,
             utterance.speaker,
             reference,

@@ -21,9 +21,9 @@ from .verification_report import INTERVALS, speaker_part
 
 _INTERVALS = """\
 Rates are means over the seeds that are done. In brackets: 95 % intervals of a bootstrap over
-speakers, who are drawn with the errors of all seeds; how far training seeds scatter shows in the
-rates of the single seeds. Differences are in points of word error, below zero where the system is
-better, paired by speaker and seed."""
+speakers (of conversations: over recordings), drawn with the errors of all seeds; how far training
+seeds scatter shows in the rates of the single seeds. Differences are in points of word error, below
+zero where the system is better, paired by speaker and seed."""
 
 
 _TURN_COLUMNS: tuple[tuple[str, tuple[str, ...], str], ...] = (

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -37,6 +37,10 @@ from .evaluation import Evaluation, evaluate
 from .package import ModelPackage, read_model, read_recipe
 from .transcriber import Transcriber
 from .usage import has_gates, measure_usage
+
+if TYPE_CHECKING:
+    from ..train.loop import TrainResult
+    from ..train.speakers.training import SpeakerResult
 
 TASK, OUTCOME = "task.json", "outcome.json"
 _PARTS = ("total", "frontend", "encoder", "prediction", "joint")
@@ -121,27 +125,31 @@ def trained(task: Task, folder: Path) -> Training:
         start = start_from(source) if source else None
         done = steps_done(folder)
         result = train(recipe, folder, resume=done is not None, start=start)
-        share = result.steps / (result.steps - (done or 0)) if done != result.steps else 0.0
         result = replace(
             result,
             recipe=replace(result.recipe, data=task.recipe.data),
-            seconds=result.seconds * share,
-            audio_seconds=result.audio_seconds * share,
+            **of_the_whole_run(result, done),
         )
         export(folder / "model", result, task.command)
     return training_of(folder)
 
 
 def steps_done(folder: Path) -> int | None:
-    """Steps of the newest checkpoint of a run that was begun; None of one that was not.
-
-    A resumed run times its last steps alone: the others are taken to have been as fast, and a time
-    of zero is one that is not known.
-    """
+    """Steps of the newest checkpoint of a run that was begun; None of one that was not."""
     checkpoints = folder / "checkpoints"
     if not checkpoints.exists():
         return None
     return max((int(p.name) for p in checkpoints.glob("*") if p.name.isdecimal()), default=0)
+
+
+def of_the_whole_run(result: "TrainResult | SpeakerResult", done: int | None) -> dict[str, float]:
+    """`seconds` and `audio_seconds` of a run of which `done` steps were there when it was resumed.
+
+    It has timed its last steps alone: the others are taken to have been as fast, and a time of zero
+    is one that is not known.
+    """
+    share = result.steps / (result.steps - (done or 0)) if done != result.steps else 0.0
+    return {"seconds": result.seconds * share, "audio_seconds": result.audio_seconds * share}
 
 
 def training_of(folder: Path) -> Training:

@@ -1,7 +1,7 @@
 """A model folder: recipe.json, weights.safetensors, tokenizer.model, README.md (the card)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -141,8 +141,12 @@ def abstract_model(recipe: Recipe) -> tuple[Any, Any, Any]:
     Inference runs in float32 whatever training's precision: a stream must give the text that the
     whole file gives.
     """
-    model = nnx.eval_shape(lambda: Transducer(recipe.model, rngs=weight_keys(0)))
-    graphdef, params, frozen = nnx.split(model, nnx.Param, ...)
+    return shapes_of(lambda: Transducer(recipe.model, rngs=weight_keys(0)))
+
+
+def shapes_of(make: Callable[[], nnx.Module]) -> tuple[Any, Any, Any]:
+    """(graph definition, parameters, frozen variables) of a model that is not computed."""
+    graphdef, params, frozen = nnx.split(nnx.eval_shape(make), nnx.Param, ...)
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(frozen)
 
 

@@ -24,6 +24,15 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
+def speed_line(audio_seconds: float, seconds: float) -> str:
+    """What an evaluation says of the time that it took."""
+    speed = audio_seconds / max(seconds, 1e-9)
+    return (
+        f"{audio_seconds / 60:,.1f} min of audio in {seconds:,.1f} s, compilation included: "
+        f"{speed:,.0f} times real time on {device_name()}"
+    )
+
+
 def device_name() -> str:
     """What computes, for a card: `NVIDIA H100 80GB HBM3`, `2 cores of AMD EPYC 7B13`."""
     import jax

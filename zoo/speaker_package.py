@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from flax import nnx
-
 from ..data.errors import InputError
 from ..data.files import replacing_folder
 from ..models.keys import weight_keys
@@ -28,6 +26,7 @@ from .package import (
     merge_trees,
     part_of,
     recipe_values,
+    shapes_of,
 )
 from .weights import load_weights, save_weights
 
@@ -119,9 +118,7 @@ def read_speaker_recipe(folder: Path) -> SpeakerRecipe:
 
 def abstract_speaker_model(recipe: SpeakerRecipe) -> tuple[Any, Any, Any]:
     """(graph definition, parameters, frozen variables) as shapes; nothing is computed."""
-    model = nnx.eval_shape(lambda: SpeakerNet(recipe.model, rngs=weight_keys(0)))
-    graphdef, params, frozen = nnx.split(model, nnx.Param, ...)
-    return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(frozen)
+    return shapes_of(lambda: SpeakerNet(recipe.model, rngs=weight_keys(0)))
 
 
 def _read_threshold(path: Path) -> Threshold:

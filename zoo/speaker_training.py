@@ -1,14 +1,14 @@
 """What `parley train` does for a speaker model: trains, writes its folder, draws the adversary's
 weights."""
 
-import datetime
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..data.files import replace_file
-from .cards import CARD, Card, Training, new_card, read_card
+from .cards import CARD, Card, keep_text, new_card
+from .commands_train import training_record
 from .console import remark
 from .registry import folder_of
 
@@ -61,12 +61,7 @@ def export_speaker_model(folder: Path, result: "SpeakerResult", command: str) ->
     from .speaker_package import Threshold, write_speaker_model
 
     recipe = result.recipe
-    card = trained_speaker_card(result, command)
-    if (folder / CARD).exists():
-        before = read_card(folder / CARD)
-        # Not its results: the weights are new.
-        facts = replace(card.facts, license=before.facts.license)
-        card = Card(facts, text=before.text, other=before.other)
+    card = keep_text(folder / CARD, trained_speaker_card(result, command))
     data, split = (
         (recipe.data.dev, recipe.data.dev_split)
         if recipe.data.dev
@@ -78,20 +73,9 @@ def export_speaker_model(folder: Path, result: "SpeakerResult", command: str) ->
 
 def trained_speaker_card(result: "SpeakerResult", command: str) -> Card:
     from .presets import speaker_facts_of
-    from .runtime import device_name
 
-    recipe = result.recipe
-    training = Training(
-        command=command,
-        data=recipe.data.train,
-        date=datetime.date.today().isoformat(),
-        device=device_name(),
-        steps=result.steps,
-        seconds=round(result.seconds, 1),
-        audio_hours=round(result.audio_seconds / 3600, 2),
-        init_from=recipe.init_from,
-    )
-    facts = speaker_facts_of(recipe, status="trained", training=training)
+    training = training_record(result, command)
+    facts = speaker_facts_of(result.recipe, status="trained", training=training)
     return new_card(facts, notes=_NOTES)
 
 

@@ -12,6 +12,7 @@ are given.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from time import perf_counter
 from typing import Any
 
@@ -119,7 +120,6 @@ class Verification:
     curve: Curve
     threshold: float
     """At the equal error rate of all trials."""
-    overall: GroupRates
     floor: float
     """EER of the cosines of mean log-mels."""
     normalised: float | None
@@ -132,13 +132,11 @@ class Verification:
     def min_dcf(self, p_target: float) -> float:
         return min_dcf(self.curve, p_target=p_target)
 
-    def speakers(self) -> tuple[list[str], list[str]]:
-        """Of both sides of every trial."""
-        enrol, test = self.trials.enrol.tolist(), self.trials.test.tolist()
-        return (
-            [self.utterances[i].speaker for i in enrol],
-            [self.utterances[i].speaker for i in test],
-        )
+    @cached_property
+    def overall(self) -> GroupRates:
+        """Of all trials."""
+        everything = np.ones(len(self.scores), bool)
+        return _rates(self, everything, self._interval_of(everything))
 
     def by(self, column: str, *, intervals: bool = True) -> dict[str, GroupRates]:
         """Groups by a column of the metadata, or speaker; those without trials of both kinds are
@@ -252,13 +250,12 @@ def verify_corpus(
         [utterances[i].speaker for i in side.tolist()] for side in (trials.enrol, trials.test)
     )
     known = all(enrol) and all(test)
-    evaluation = Verification(
+    return Verification(
         scores=scores,
         trials=trials,
         utterances=utterances,
         curve=curve,
         threshold=found.threshold,
-        overall=GroupRates(0.0, Interval(math.nan, math.nan), 0.0, 0.0, 0, 0, 0),
         floor=eer(_cosines(embedded.floor, trials), trials.same),
         normalised=normalised,
         audio_seconds=sum(u.duration for u in utterances),
@@ -266,9 +263,6 @@ def verify_corpus(
         quarantine=embedded.quarantine,
         resampled=resample_speakers(enrol, test, draws=draws) if draws and known else None,
     )
-    everything = np.ones(len(scores), bool)
-    overall = _rates(evaluation, everything, evaluation._interval_of(everything))
-    return Verification(**{**vars(evaluation), "overall": overall})
 
 
 def _rates(evaluation: Verification, chosen: np.ndarray, interval: Interval) -> GroupRates:

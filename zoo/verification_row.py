@@ -55,7 +55,7 @@ def run_speaker_task(task: "Task", folder: Path) -> dict[str, Any]:
 
 def _trained(task: "Task", folder: Path) -> Training:
     """Trains the model of the row, or finds it trained; it lies in `folder/model`."""
-    from .experiment_row import steps_done, training_of
+    from .experiment_row import of_the_whole_run, steps_done, training_of
 
     if not (folder / "model" / CARD).exists():
         from ..train.speakers.training import train_speakers
@@ -69,13 +69,7 @@ def _trained(task: "Task", folder: Path) -> Training:
         start = speaker_start(source) if source else None
         done = steps_done(folder)
         result = train_speakers(recipe, folder, resume=done is not None, start=start)
-        share = result.steps / (result.steps - (done or 0)) if done != result.steps else 0.0
-        result = replace(
-            result,
-            recipe=task.recipe,
-            seconds=result.seconds * share,
-            audio_seconds=result.audio_seconds * share,
-        )
+        result = replace(result, recipe=task.recipe, **of_the_whole_run(result, done))
         if result.weights:
             write_weights(folder, result)
         export_speaker_model(folder / "model", result, task.command)

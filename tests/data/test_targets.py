@@ -42,6 +42,13 @@ def test_start_and_end_of_turns(plain):
     assert target.count == len(target.labels[0])
 
 
+def test_starts_without_times(plain):
+    marked = plain.with_markers(MARKERS["turns"])
+    first, second = Speller(marked, 2, timed_starts=False)(conversation(*TURNS)).times
+    np.testing.assert_allclose(first[~np.isnan(first)], [2.0, 4.0])
+    np.testing.assert_allclose(second[~np.isnan(second)], [3.0])
+
+
 def test_the_rule_places_turns(plain):
     marked = plain.with_markers(MARKERS["turns"])
     _, texts = spelled(marked, rule="stay_unless_overlap")

@@ -59,6 +59,7 @@ def test_streaming_contract(name: str):
     assert_streaming_contract(make(**OPTIONS[name]), STACK * BINS)
 
 
+@pytest.mark.slow
 def test_a_global_squeeze_runs_whole_and_refuses_to_stream():
     encoder = make(squeeze="global")
     y, lengths = encoder(jnp.ones((2, 6, STACK * BINS)), jnp.array([6, 3]))

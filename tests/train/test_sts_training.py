@@ -189,4 +189,6 @@ def test_conditions_of_the_experiment_are_what_they_say():
 
     for part in experiments()["sts"].parts:
         assert [c.name for c in part.conditions][:2] == ["0 % overlap", "10 % overlap"]
-        assert all(isinstance(c, Condition) and "overlap=" in c.data for c in part.conditions)
+        for condition in part.conditions:
+            assert f"overlap={condition.name.split()[0]}&" in condition.data
+        assert all(isinstance(c, Condition) for c in part.conditions)

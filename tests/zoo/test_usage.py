@@ -122,6 +122,7 @@ def test_another_theta_computes_more_or_less(gated_folder: Path, manifest: Path)
     assert Decoding(theta=0.7).arguments() == ["--theta", "0.7"]
 
 
+@pytest.mark.slow
 def test_the_card_keeps_a_result_for_each_theta(
     gated_folder: Path, manifest: Path, tmp_path: Path, capsys
 ):
@@ -164,6 +165,7 @@ def test_usage_as_json():
     assert values["rates"] == rates.tolist()
 
 
+@pytest.mark.slow
 def test_pictures_of_a_recording_and_of_a_corpus(
     gated_folder: Path, tiny_folder: Path, manifest: Path, tmp_path: Path, capsys
 ):

@@ -1,6 +1,6 @@
 """A recipe of a speaker model: everything that decides what its training does.
 
-Shares optimiser, mesh and augmentation with the recogniser's (`train.recipe`).
+What a run is, it shares with the recogniser's (`train.recipe.RunRecipe`).
 """
 
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from ...data.augment import AugmentConfig
 from ...data.speaker_batches import SpeakerDataConfig
 from ...models.speakers.network import SpeakerConfig
-from ..recipe import MeshConfig, OptimizerConfig, Recipe, build, recipe_from_dict
+from ..recipe import Recipe, RunRecipe, build, recipe_from_dict
 
 TASK = "speaker-verification"
 
@@ -53,7 +53,7 @@ class AdversaryConfig:
 
 
 @dataclass(frozen=True)
-class SpeakerRecipe:
+class SpeakerRecipe(RunRecipe):
     name: str
     model: SpeakerConfig = field(default_factory=SpeakerConfig)
     task: Literal["speaker-verification"] = TASK
@@ -64,19 +64,9 @@ class SpeakerRecipe:
     )
     loss: SpeakerLossConfig = field(default_factory=SpeakerLossConfig)
     adversary: AdversaryConfig = field(default_factory=AdversaryConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    mesh: MeshConfig = field(default_factory=MeshConfig)
     init_from: str = ""
     """Zoo name or model folder whose weights and feature statistics start the run."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the matrix work; parameters, losses and statistics stay float32."""
-    steps: int = 2_000
-    seed: int = 0
-    log_every: int = 10
-    eval_every: int = 500
     eval_utterances: int = 420
-    checkpoint_every: int = 500
-    checkpoints_kept: int = 3
 
 
 def speaker_recipe_from_dict(values: Mapping[str, Any]) -> SpeakerRecipe:

@@ -251,12 +251,7 @@ def make_speaker_step(
             step=state.step,
             decay=recipe.optimizer.ema,
         )
-        metrics = {
-            **metrics,
-            "gradient_norm": done.norm,
-            "learning_rate": schedule(state.step),
-            "finite": done.finite,
-        }
+        metrics = {**metrics, **done.metrics(schedule(state.step))}
         frozen, weighing = keep_where(
             done.finite, (frozen, weighing), (state.frozen, state.weighing)
         )
