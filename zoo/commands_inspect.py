@@ -158,7 +158,7 @@ def _conversation(
         return
     print(title)
     for turn in transcript.turns:
-        print(f"{turn.start:7.2f} {turn.end:7.2f}  channel {turn.channel}  {turn.text}")
+        print(f"{turn.start:7.2f} {turn.end:7.2f}  channel {turn.channel + 1}  {turn.text}")
 
 
 def _corpus(given: InspectArguments, package: "ModelPackage") -> None:

@@ -71,7 +71,7 @@ def write_conversation(
                 y = turn.channel + 0.36
                 axes[-1].plot([partner.end, turn.end], [y, y], color="black", linewidth=1.2)
                 axes[-1].plot([partner.end], [y], marker="|", color="black", markersize=5)
-        _lanes(axes[-1], [f"channel {c}" for c in range(channels)], "heard")
+        _lanes(axes[-1], [f"channel {c + 1}" for c in range(channels)], "heard")
         axes[-1].set_xlabel("seconds")
         axes[-1].set_xlim(0, seconds)
         path.parent.mkdir(parents=True, exist_ok=True)

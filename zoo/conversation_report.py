@@ -176,5 +176,5 @@ def _print(
             console.print(f"  {turn.start:6.2f} {turn.end:6.2f}  reference  {turn.text}")
         for turn in example.heard:
             console.print(
-                f"  {turn.start:6.2f} {turn.end:6.2f}  channel {turn.channel}  {turn.text}"
+                f"  {turn.start:6.2f} {turn.end:6.2f}  channel {turn.channel + 1}  {turn.text}"
             )
