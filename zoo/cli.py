@@ -36,6 +36,7 @@ COMMANDS = {
     "mix": Command("commands_mix", "mix_command", "conversations of a corpus, as files"),
     "ngram": Command("commands_ngram", "ngram_command", "a language model over a model's tokens"),
     "export": Command("commands_export", "export_command", "a model as StableHLO"),
+    "fairness": Command("commands_fairness", "fairness_command", "who is served badly; repair it"),
     "experiment": Command("commands_experiment", "experiment_command", "run a comparison"),
 }
 _EXAMPLES = """examples:
