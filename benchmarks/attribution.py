@@ -2,13 +2,11 @@
 
     python -m parley.benchmarks.attribution
     python -m parley.benchmarks.attribution --voices "DIGITS/manifest.jsonl?join=4-6&draws=400"
-    python -m parley.benchmarks.attribution --statistics
 
 Three tables. Pairs of recordings: the equal error rate, and what the threshold that `attribute`
 uses gets wrong. Enrolments, strung together from recordings of one speaker or of two: how many are
 refused. Conversations whose turns are known, words and all: what is confused when `attribute` names
 the speakers, in time (DER), words (cpWER) and their number. Nobody in them was heard before.
-`--statistics` prints what `zoo.voice_embedding` whitens cepstra by.
 """
 
 import argparse
@@ -28,7 +26,8 @@ from ..metrics.verification import equal_error, error_curve
 from ..metrics.wer import WordErrors
 from ..zoo.attribution import attribute, likeness_of_halves
 from ..zoo.console import stdout, table
-from ..zoo.voice_embedding import CepstralVoice, VoiceEmbedding, mean_cepstrum
+from ..zoo.speakers import load_speaker_model
+from ..zoo.voice_embedding import SPEAKER_MODEL, SpeakerVoice, VoiceEmbedding
 
 _SECONDS = (0.5, 1.0, 2.0, None)
 _ENROLMENT_SECONDS = (4.0, 6.0, 12.0)
@@ -49,36 +48,26 @@ def main() -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("model", nargs="?", default=SPEAKER_MODEL)
     parser.add_argument("--voices", nargs="*", default=["assistant"])
     talk = "assistant?turns=4-8&seconds=40&draws=300"
     parser.add_argument("--conversations", nargs="*", default=[talk])
     parser.add_argument("--split", default="test")
-    parser.add_argument("--statistics", action="store_true")
     given = parser.parse_args()
-    if given.statistics:
-        print_statistics(open_corpus("assistant?limit=1000", "train"))
-        return
+    voice = SpeakerVoice(load_speaker_model(given.model))
     voices = [open_corpus(spec, given.split) for spec in given.voices]
     if voices:
-        print_pairs(voices)
-        print_enrolments(voices)
+        print_pairs(voices, voice)
+        print_enrolments(voices, voice)
     for spec in given.conversations:
         corpus = open_corpus(spec, given.split)
         if not isinstance(corpus, ConversationCorpus):
             parser.error(f"{spec} has no conversations: give turns, as in {talk}")
-        print_conversations(corpus)
+        print_conversations(corpus, voice)
 
 
-def print_statistics(corpus: Corpus) -> None:
-    """Mean and deviation of every cepstral coefficient over a corpus."""
-    cepstra = np.stack([mean_cepstrum(corpus.samples(i)) for i in range(len(corpus))])
-    for name, values in (("mean", cepstra.mean(axis=0)), ("deviation", cepstra.std(axis=0))):
-        stdout().print(name, ", ".join(f"{x:.2f}" for x in values))
-
-
-def print_pairs(corpora: Sequence[Corpus]) -> None:
+def print_pairs(corpora: Sequence[Corpus], voice: VoiceEmbedding) -> None:
     """All pairs of recordings of a corpus, cut to so many seconds."""
-    voice = CepstralVoice()
     columns = ("seconds", "recordings", "EER", "at", "one taken for two", "two taken for one")
     rows = table("voices", *columns, right=columns)
     for corpus in corpora:
@@ -99,9 +88,8 @@ def print_pairs(corpora: Sequence[Corpus]) -> None:
     stdout().print(f"Two are one from {voice.same:g} on.", rows)
 
 
-def print_enrolments(corpora: Sequence[Corpus]) -> None:
+def print_enrolments(corpora: Sequence[Corpus], voice: VoiceEmbedding) -> None:
     """Enrolments of one voice that are refused, and of two that are not."""
-    voice = CepstralVoice()
     columns = ("seconds", "EER", "at", "one voice refused", "two voices not refused")
     rows = table("enrolments", *columns, right=columns)
     for corpus in corpora:
@@ -120,7 +108,7 @@ def print_enrolments(corpora: Sequence[Corpus]) -> None:
     stdout().print(f"\nRefused below {voice.undivided:g}.", rows)
 
 
-def print_conversations(corpus: ConversationCorpus) -> None:
+def print_conversations(corpus: ConversationCorpus, voice: VoiceEmbedding) -> None:
     """Known turns of conversations, named by their voices alone."""
     columns = ("conversations", "number right", "found", "DER", "cpWER")
     rows = table("speakers", "told", *columns, right=columns)
@@ -135,7 +123,8 @@ def print_conversations(corpus: ConversationCorpus) -> None:
                 named = rename(
                     corpus.samples(i),
                     turns,
-                    enrolled=_enrolled(corpus, i) if told == "their voices" else None,
+                    voice,
+                    enrolled=_enrolled(corpus, i, voice) if told == "their voices" else None,
                     max_speakers=None if told == "nothing" else count,
                 )
                 found.append(len({turn.speaker for turn in named}))
@@ -157,6 +146,7 @@ def print_conversations(corpus: ConversationCorpus) -> None:
 def rename(
     samples: np.ndarray,
     turns: Sequence[Turn],
+    voice: VoiceEmbedding,
     *,
     enrolled: Mapping[str, np.ndarray] | None = None,
     max_speakers: int | None = None,
@@ -164,16 +154,16 @@ def rename(
     """The turns, in order of start, with the speakers that `attribute` hears."""
     channels, _ = assign_channels(turns)
     timed = [ChannelTurn(t.start, t.end, c) for t, c in zip(turns, channels, strict=True)]
-    names = attribute(samples, timed, enrolled=enrolled, max_speakers=max_speakers)
+    names = attribute(samples, timed, voice, enrolled=enrolled, max_speakers=max_speakers)
     return [Turn(t.start, t.end, t.text, n) for t, n in zip(turns, names, strict=True)]
 
 
-def _enrolled(corpus: ConversationCorpus, i: int) -> dict[str, np.ndarray]:
+def _enrolled(corpus: ConversationCorpus, i: int, voice: VoiceEmbedding) -> dict[str, np.ndarray]:
     """Other recordings of a conversation's speakers; where one is refused, other ones."""
     rng = np.random.default_rng(i)
     used = set(corpus.utterance(i).id.split(":", 1)[1].split("+"))
     own = _recordings(corpus.base)
-    voice, found = CepstralVoice(), {}
+    found = {}
     for speaker in sorted({turn.speaker for turn in turns_of(corpus.utterance(i))}):
         rest = [j for j in own[speaker] if corpus.base.utterance(j).id not in used]
         for _ in range(10):

@@ -18,7 +18,8 @@ import numpy as np
 
 from ..data.audio import SAMPLE_RATE
 from ..data.errors import InputError
-from .voice_embedding import CepstralVoice, VoiceEmbedding
+from .enrolment import halves_alike, windows_of
+from .voice_embedding import SpeakerVoice, VoiceEmbedding
 
 LEAST_SECONDS = 0.5
 """Less is not embedded."""
@@ -28,9 +29,6 @@ ENROLMENT_SECONDS = 4.0
 """The least that an enrolment holds."""
 _TOGETHER_SECONDS = 0.25
 """Turns of two channels that overlap by more are two speakers'; ends are not told more exactly."""
-_WINDOW_SECONDS, _HOP_SECONDS = 2.0, 1.0
-_LEAST_SHARE = 0.2
-"""Of an enrolment's windows: what a second voice must fill."""
 
 
 class TimedTurn(Protocol):
@@ -64,7 +62,7 @@ class Attributor:
     """Names the turns of a conversation, one after another; `begin` begins another one.
 
     Args:
-      embedding: what tells voices apart.
+      embedding: what tells voices apart; by default the zoo's speaker model.
       enrolled: recordings (16 kHz int16 [N]) of speakers who are known by name.
       max_speakers: how many there can be, with the enrolled ones; None: any number.
 
@@ -87,7 +85,7 @@ class Attributor:
                 if enrolled
                 else f"at most {max_speakers} speakers: allow one or more."
             )
-        self._embedding = embedding or CepstralVoice()
+        self._embedding = embedding or SpeakerVoice()
         self._most = max_speakers
         self._enrolled = {
             name: ENROLMENT_SECONDS * enrol(name, samples, self._embedding)
@@ -229,26 +227,10 @@ def enrol(name: str, samples: np.ndarray, embedding: VoiceEmbedding) -> np.ndarr
 
 
 def likeness_of_halves(samples: np.ndarray, embedding: VoiceEmbedding) -> float:
-    """Cosine of the two clusters that windows of 2 s fall into: low where two voices are heard.
-
-    1 where one of the clusters fills less than a fifth of the windows. Spherical 2-means that
-    begins with the two windows least alike.
-    """
-    window, hop = round(_WINDOW_SECONDS * SAMPLE_RATE), round(_HOP_SECONDS * SAMPLE_RATE)
-    starts = range(0, max(1, len(samples) - window + 1), hop)
-    vectors = np.stack([embedding.embed(samples[start : start + window]) for start in starts])
-    alike = vectors @ vectors.T
-    centres = vectors[list(np.unravel_index(np.argmin(alike), alike.shape))]
-    for _ in range(20):
-        second = vectors @ centres[1] > vectors @ centres[0]
-        if min(second.mean(), 1 - second.mean()) < _LEAST_SHARE:
-            return 1.0
-        sums = np.stack([vectors[~second].sum(axis=0), vectors[second].sum(axis=0)])
-        moved = sums / np.linalg.norm(sums, axis=1, keepdims=True)
-        if np.array_equal(moved, centres):
-            break
-        centres = moved
-    return float(centres[0] @ centres[1])
+    """Cosine of the two clusters that an enrolment's windows fall into (`enrolment.halves_alike`):
+    low where two voices are heard, 1 where there is no second one."""
+    alike = halves_alike(np.stack([embedding.embed(window) for window in windows_of(samples)]))
+    return 1.0 if alike is None else alike
 
 
 def _at(seconds: float) -> int:

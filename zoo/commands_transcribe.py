@@ -39,6 +39,7 @@ from .results import (
     is_folder,
 )
 from .transcript import Transcript
+from .voice_embedding import SPEAKER_MODEL, SpeakerVoice
 
 if TYPE_CHECKING:
     from .attribution import Attributor
@@ -98,6 +99,8 @@ class TranscribeArguments:
     """Speakers who are known by name, each with a recording of that voice alone; for --speakers."""
     max_speakers: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """How many speakers there can be in a recording, with the enrolled ones."""
+    speaker_model: str = SPEAKER_MODEL
+    """What tells voices apart: a speaker model's name, or its folder; for --speakers."""
     decoding: Annotated[Decoding, tyro.conf.arg(name="")] = GREEDY
     process_index: Annotated[int | None, tyro.conf.arg(metavar="I")] = None
     """This is process I, from 0, of several that share the work: each writes a file of its own, and
@@ -148,8 +151,11 @@ def make_attributor(given: TranscribeArguments) -> "Attributor | None":
     Raises InputError where a name or a file cannot be used, and where an option stands alone that
     is one of --speakers.
     """
-    if not given.speakers and (given.enrol or given.max_speakers is not None):
-        raise InputError("--enrol and --max-speakers belong to --speakers: give it as well.")
+    of_speakers = (given.enrol, given.max_speakers, given.speaker_model)
+    if not given.speakers and of_speakers != ((), None, SPEAKER_MODEL):
+        raise InputError(
+            "--enrol, --max-speakers and --speaker-model belong to --speakers: give it as well."
+        )
     if not given.speakers:
         return None
     enrolled: dict[str, np.ndarray] = {}
@@ -161,8 +167,10 @@ def make_attributor(given: TranscribeArguments) -> "Attributor | None":
             raise InputError(f"--enrol: {name} is given twice; each name takes one file.")
         enrolled[name] = read_audio(file)
     from .attribution import Attributor
+    from .speakers import load_speaker_model
 
-    return Attributor(enrolled=enrolled, max_speakers=given.max_speakers)
+    voice = SpeakerVoice(load_speaker_model(given.speaker_model))
+    return Attributor(voice, enrolled=enrolled, max_speakers=given.max_speakers)
 
 
 def require_turns(given: TranscribeArguments, model: "Transcriber") -> None:

@@ -27,6 +27,8 @@ MIN_SPEECH_SECONDS = 1.0
 WINDOW_SECONDS = 1.5
 _FEWEST_WINDOWS = 2
 """Of either voice: a window alone is no voice."""
+_LEAST_SHARE = 0.2
+"""Of the windows: a cough is no voice either."""
 
 
 class Checked(NamedTuple):
@@ -87,19 +89,30 @@ def two_voices(model: SpeakerModel, samples: np.ndarray) -> float | None:
     Returns:
       The cosine of the clusters' means; None where there are too few windows to tell.
     """
-    speech = speech_only(samples)
+    windows = windows_of(speech_only(samples))
+    return halves_alike(model.embed_samples(windows)) if windows else None
+
+
+def windows_of(samples: np.ndarray) -> list[np.ndarray]:
+    """Whole windows of `WINDOW_SECONDS`, half overlapping, of samples [N]."""
     size = round(WINDOW_SECONDS * SAMPLE_RATE)
-    starts = range(0, len(speech) - size + 1, size // 2)
-    if len(starts) < 2 * _FEWEST_WINDOWS:
+    return [samples[at : at + size] for at in range(0, len(samples) - size + 1, size // 2)]
+
+
+def halves_alike(windows: np.ndarray) -> float | None:
+    """Cosine of the two clusters that embedded windows [N, D] fall into: 2-means on the sphere,
+    beginning with the two that are least alike. None where one of them is no voice of its own: it
+    has less than two windows, or a fifth of them."""
+    if len(windows) < 2 * _FEWEST_WINDOWS:
         return None
-    windows = model.embed_samples([speech[s : s + size] for s in starts])
     alike = windows @ windows.T
     first, second = np.unravel_index(np.argmin(alike), alike.shape)
     means = windows[[first, second]]
+    fewest = max(_FEWEST_WINDOWS, _LEAST_SHARE * len(windows))
     side = np.zeros(len(windows), int)
     for _ in range(10):
         side = np.argmax(windows @ means.T, axis=1)
-        if min(np.bincount(side, minlength=2)) < _FEWEST_WINDOWS:
+        if min(np.bincount(side, minlength=2)) < fewest:
             return None
         means = np.stack([windows[side == k].mean(axis=0) for k in (0, 1)])
         means /= np.linalg.norm(means, axis=1, keepdims=True)

@@ -9,13 +9,17 @@ import pytest
 from huggingface_hub import ModelCard
 
 from parley import zoo
+from parley.data.audio import SAMPLE_RATE
 from parley.data.corpus import Corpus, open_corpus
 from parley.data.views import SelectedCorpus
+from parley.zoo.attribution import attribute
 from parley.zoo.enrolment import two_voices
 from parley.zoo.evaluation import evaluate
 from parley.zoo.registry import MODELS
 from parley.zoo.speakers import load_speaker_model
+from parley.zoo.transcript import HeardTurn
 from parley.zoo.verification import verify_corpus
+from parley.zoo.voice_embedding import SpeakerVoice
 
 SHIPPED = sorted(path.name for path in MODELS.glob("*") if path.is_dir())
 
@@ -97,6 +101,28 @@ def test_two_voices_in_a_recording_are_noticed_and_one_is_not(sentences: Corpus)
     ]
     assert sum(x is not None and x < voices.threshold for x in alone) <= 1
     assert sum(x is not None and x < voices.threshold for x in together) >= len(together) - 1
+
+
+@pytest.mark.slow
+def test_turns_are_given_to_the_voices_that_speak_them(sentences: Corpus):
+    assert isinstance(sentences, SelectedCorpus)
+    corpus = sentences.base
+    of: dict[str, list[int]] = {}
+    for i in range(len(corpus)):
+        of.setdefault(corpus.utterance(i).speaker, []).append(i)
+    voice, right = SpeakerVoice(), 0
+    assert np.isfinite(voice.embed(np.ones(1, np.int16))).all()
+    people = sorted(of)[::4]
+    for ann, bob in pairwise(people):
+        said = [corpus.samples(i) for i in (of[ann][0], of[bob][0], of[ann][1], of[bob][1])]
+        ends = np.cumsum([len(x) for x in said]) / SAMPLE_RATE
+        turns = [
+            HeardTurn("", float(end) - len(x) / SAMPLE_RATE, float(end), 0, ())
+            for x, end in zip(said, ends, strict=True)
+        ]
+        names = attribute(np.concatenate(said), turns, voice)
+        right += names == ["speaker 1", "speaker 2"] * 2
+    assert right >= len(people) - 2
 
 
 def test_a_copied_folder_is_a_model(model, sentences: Corpus, tmp_path: Path):
