@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ...train.experiment import Experiment
 
-FILES = ("encoders", "losses", "amortized", "sts", "verification")
+FILES = ("encoders", "losses", "amortized", "sts", "verification", "fairness")
 
 
 def experiments() -> "dict[str, Experiment]":
