@@ -13,6 +13,7 @@ A spec is `SOURCE[?key=value&...]`, several of them joined by ` + `:
     assistant?noise=10                      with noise at 10 dB, the same for every reading
     assistant?turns=1-4&draws=4000          conversations of 1 to 4 turns, drawn anew
     assistant?turns=2-4&overlap=20&draws=200&seed=7    a test set with 20 % of overlapped speech
+    assistant?cohorts=assigned.json&cohort_group=bottom    the speakers of the worst cohorts
     recordings/                             a folder of audio, without text
 
 Conversations (docs/conversations.md) take, beside `turns`: `seconds=20`, which none is longer than;
@@ -20,6 +21,11 @@ Conversations (docs/conversations.md) take, beside `turns`: `seconds=20`, which 
 `overlap` none, so that conditions differ in overlap alone); `overlap=20`, percent of the talking
 time; `ramp=20000`, so many conversations until the longest ones come. `join` goes first:
 `digits.jsonl?join=3-6&turns=2-4` has turns of 3 to 6 digits.
+
+`cohorts=FILE` labels utterances by an assignment of speakers that `parley fairness assign` wrote
+(docs/fairness.md, `cohorts`): their metadata then have `cohort`, a name; `cohort_rank`, 1 for the
+worst; and `cohort_group`: bottom, middle or top. Speakers of no cohort have none of these, so
+`cohort=*` selects those that have one.
 """
 
 import math
@@ -38,7 +44,9 @@ if TYPE_CHECKING:
 
 EMBEDDED = ("words", "assistant")
 _MANIFESTS = {".jsonl", ".json", ".csv", ".tsv"}
-_RESERVED = {"join", "draws", "limit", "noise", "seed", "speakers", "turns", "utterances"}
+_RESERVED = {
+    *("cohorts", "join", "draws", "limit", "noise", "seed", "speakers", "turns", "utterances"),
+}
 _OF_TURNS = {"overlap", "seconds", "rooms", "ramp"}
 _OF_LIBRICSS = {"part", "channel"}
 
@@ -143,6 +151,7 @@ def open_corpus(
 def _open_one(
     spec: str, split: str, root: Path | None, require_text: bool, progress: bool
 ) -> Corpus:
+    from .cohorts import CohortCorpus, read_assignment
     from .joined import JoinedCorpus
     from .views import NoisyCorpus, select
 
@@ -158,7 +167,11 @@ def _open_one(
         raise InputError(
             f"corpus {spec!r}: draws needs join or turns, for example join=1-7&draws=4000."
         )
+    assignment = Path(query["cohorts"]).expanduser() if "cohorts" in query else None
+    cohorts = read_assignment(assignment) if assignment else None
     corpus = _open_source(spec, source, query, split, root, require_text, progress)
+    if cohorts:
+        corpus = CohortCorpus(corpus, cohorts, str(assignment))
     taken = _RESERVED | (_OF_TURNS if talk else set())
     if source.startswith("libricss:"):
         taken |= _OF_LIBRICSS

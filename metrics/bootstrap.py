@@ -11,11 +11,19 @@ What skewed speakers still cost, by simulation (the test's; nominal 95 %): 4 spe
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 _DRAWS_AT_ONCE = 1 << 22  # counts held in memory
+
+
+class Interval(NamedTuple):
+    """NaN where there are too few speakers for one."""
+
+    low: float
+    high: float
 
 
 def speaker_bootstrap(
@@ -53,11 +61,8 @@ def speaker_bootstrap(
     n = len(blocks)
     if spoken.sum() < 2:
         return math.nan, math.nan
-    rng = np.random.default_rng(seed)
     ratios = []
-    for first in range(0, draws, max(1, _DRAWS_AT_ONCE // n)):
-        size = min(draws - first, max(1, _DRAWS_AT_ONCE // n))
-        counts = rng.multinomial(n, np.full(n, 1 / n), size=size)
+    for counts in draw_speakers(n, draws, seed):
         totals = counts @ denominator
         # A speaker without words stays in for his insertions; a draw of only such has no ratio.
         ratios.append((counts @ numerator)[totals > 0] / totals[totals > 0])
@@ -97,6 +102,31 @@ def paired_speaker_bootstrap(
     return speaker_bootstrap(
         difference, words, speakers, draws=draws, seed=seed, confidence=confidence
     )
+
+
+def draw_speakers(speakers: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each speaker was drawn [some of the draws, speakers], a piece after the other.
+
+    In each draw as many are drawn, with replacement, as there are. The same seed gives the same.
+    """
+    rng = np.random.default_rng(seed)
+    at_once = max(1, _DRAWS_AT_ONCE // speakers)
+    for first in range(0, draws, at_once):
+        size = min(draws - first, at_once)
+        yield rng.multinomial(speakers, np.full(speakers, 1 / speakers), size=size)
+
+
+def interval_of(draws: np.ndarray, speakers: int, *, confidence: float = 0.95) -> Interval:
+    """Percentiles of a statistic's draws [D], expanded for few speakers.
+
+    NaN for fewer than three speakers, or where half of the draws have no value.
+    """
+    kept = draws[np.isfinite(draws)]
+    if speakers < 3 or len(kept) <= len(draws) / 2:
+        return Interval(math.nan, math.nan)
+    tail = expanded_tail((1 - confidence) / 2, speakers)
+    low, high = np.quantile(kept, [tail, 1 - tail])
+    return Interval(float(low), float(high))
 
 
 def expanded_tail(tail: float, n: int) -> float:

@@ -12,15 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .bootstrap import expanded_tail
+from .bootstrap import Interval, interval_of
 from .verification import Curve, error_curve
-
-
-class Interval(NamedTuple):
-    """NaN where there are too few speakers for one."""
-
-    low: float
-    high: float
 
 
 class Resampled(NamedTuple):
@@ -85,19 +78,6 @@ def draw_all(statistic: Callable[[np.ndarray], float], resampled: Resampled) -> 
         except ValueError:
             continue
     return found
-
-
-def interval_of(draws: np.ndarray, speakers: int, *, confidence: float = 0.95) -> Interval:
-    """Percentiles of the draws, widened for few speakers as `metrics.bootstrap` does.
-
-    NaN for fewer than three speakers, or where half of the draws have no value.
-    """
-    kept = draws[np.isfinite(draws)]
-    if speakers < 3 or len(kept) <= len(draws) / 2:
-        return Interval(math.nan, math.nan)
-    tail = expanded_tail((1 - confidence) / 2, speakers)
-    low, high = np.quantile(kept, [tail, 1 - tail])
-    return Interval(float(low), float(high))
 
 
 class WeightedCurve:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from ..data.audio import audio_info, is_audio_name, read_audio
+from ..data.cohorts import CohortCorpus
 from ..data.corpus import EMBEDDED, Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
 from ..data.manifest import Recording, RecordingsCorpus
@@ -258,6 +259,8 @@ def _recording(corpus: Corpus, i: int) -> Recording | None:
     """The file that an utterance lies in as it is; None where it is made or packed."""
     if isinstance(corpus, SelectedCorpus):
         return _recording(corpus.base, int(corpus.indices[i]))
+    if isinstance(corpus, CohortCorpus):
+        return _recording(corpus.base, i)
     return corpus.recordings[i] if isinstance(corpus, RecordingsCorpus) else None
 
 

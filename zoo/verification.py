@@ -21,6 +21,7 @@ import numpy as np
 from ..data.corpus import Corpus, Utterance
 from ..data.errors import InputError, Rejected
 from ..data.trials import PairedTrials, group_of, make_trials
+from ..metrics.bootstrap import Interval, interval_of
 from ..metrics.verification import (
     Curve,
     as_norm,
@@ -32,11 +33,9 @@ from ..metrics.verification import (
     rates_at,
 )
 from ..metrics.verification_bootstrap import (
-    Interval,
     Resampled,
     WeightedCurve,
     draw_all,
-    interval_of,
     resample_speakers,
 )
 from ..train.speakers.regions import speaker_means

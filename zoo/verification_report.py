@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..metrics.verification_bootstrap import Interval, interval_of
+from ..metrics.bootstrap import Interval, interval_of
 from ..train.experiment import Condition, Part, Row
 from .experiment_results import Record, Results
 from .markdown import markdown_table
