@@ -172,7 +172,7 @@ def by_part(config: TransducerConfig, *, depth: int = 1) -> dict[str, int]:
     stride = model.shapes.encoder.stride
     state = _stream_state(model)
     if state is not None:
-        frames = stride
+        frames = stride * model.shapes.encoder.chunk
         tally = model.tally(
             lambda model, *args: model.encoder.step(*args),
             _struct(1, frames, config.frontend.size),
