@@ -268,9 +268,9 @@ def _frontend_cost(model: _Abstract) -> int:
     config = model.shapes.config.frontend
     samples = math.ceil(_SECONDS * config.sample_rate / config.step) * config.step
     tally = model.tally(
-        lambda model, *args: model.frontend.step(*args),
+        lambda model, *args: model.features(*args),
         _struct(1, samples, dtype=jnp.int16),
-        model.outputs(lambda model: model.frontend.init_state(1)),
+        _struct(1, dtype=jnp.int32),
     )
     return round(tally.total() * config.sample_rate / samples)
 

@@ -54,10 +54,10 @@ class Subsampling(nnx.Module):
         self.points = nnx.List(
             [nnx.Linear(channels, channels, dtype=dtype, rngs=rngs) for _ in range(_LAYERS - 1)]
         )
-        self.sizes = [bins]
+        sizes = [bins]
         for _ in range(_LAYERS):
-            last = self.sizes[-1]
-            self.sizes.append(last // 2 + 1 if causal else (last + 1) // 2)
+            sizes.append(sizes[-1] // 2 + 1 if causal else (sizes[-1] + 1) // 2)
+        self.sizes = tuple(sizes)
         self.output = nnx.Linear(channels * self.sizes[-1], width, dtype=dtype, rngs=rngs)
 
     def init_state(self, batch: int) -> SubsamplingState:

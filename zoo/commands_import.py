@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -35,6 +35,8 @@ class ImportArguments:
     lookahead: int | None = None
     """Of a streaming model: frames of 80 ms that it may look ahead, one of those that it was
     trained with. By default the source's own."""
+    storage: Literal["float16", "float32"] = "float16"
+    """Of the weights' matrices: float16 halves the folder and rounds them to 11 bits."""
     json: bool = False
     """Print what was written as JSON."""
 
@@ -55,6 +57,7 @@ def import_command(argv: list[str]) -> int:
             target,
             name=given.name,
             lookahead=given.lookahead,
+            storage=given.storage,
             on_part=lambda part: p.update(task, description=part),
         )
     facts = read_card(target / CARD).facts

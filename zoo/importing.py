@@ -10,6 +10,7 @@ refused.
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import yaml
 
@@ -32,6 +33,7 @@ def import_model(
     *,
     name: str = "",
     lookahead: Lookahead = None,
+    storage: Literal["float16", "float32"] = "float16",
     on_part: Callable[[str], None] = lambda part: None,
 ) -> Recipe:
     """Writes a source as a model folder, in place of one that may be there.
@@ -40,6 +42,7 @@ def import_model(
       source: a folder, a `.nemo` archive, or `owner/name` on the hub.
       name: of the model; by default the source's.
       lookahead: frames of look-ahead of a streaming model; None: its own default.
+      storage: of matrices; half as large, float16 rounds them to 11 bits.
       on_part: is told what is done next.
 
     Raises:
@@ -53,7 +56,8 @@ def import_model(
     _, template, frozen = abstract_model(recipe)
     check_shapes(params, template)
     on_part("writing")
-    write_model(folder, recipe, params, frozen, foreign.tokenizer, _card(foreign, recipe, source))
+    card = _card(foreign, recipe, source)
+    write_model(folder, recipe, params, frozen, foreign.tokenizer, card, storage=storage)
     return recipe
 
 

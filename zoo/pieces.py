@@ -1,4 +1,4 @@
-"""Long recordings for models that hear whole ones: cut where it is quiet, and put together again."""
+"""Long recordings for models that hear whole ones: cut where it is quiet, and put together."""
 
 from collections.abc import Sequence
 from dataclasses import replace
