@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .errors import InputError
-from .text import normalize
+from .text import as_spelled, is_cased
 
 
 def read_phrases(path: Path, pieces: Sequence[str]) -> tuple[list[str], list[float]]:
-    """Phrases, normalised, and their weights; lines whose first sign is # are left out.
+    """Phrases, as the pieces spell them, and weights; lines whose first sign is # are left out.
 
     Raises:
       InputError: the file cannot be read, or a line holds a character that no piece spells, or a
@@ -39,8 +39,8 @@ def read_phrases(path: Path, pieces: Sequence[str]) -> tuple[list[str], list[flo
 
 
 def check_phrase(text: str, pieces: Sequence[str], where: str) -> str:
-    """The phrase normalised; raises InputError for what no token spells, or for nothing."""
-    phrase = normalize(text)
+    """The phrase as `as_spelled`; raises InputError for what no token spells, or for nothing."""
+    phrase = as_spelled(text, is_cased(pieces))
     known = set("".join(pieces[1:]))
     unknown = sorted(set(phrase) - known - {" "})
     if unknown or not phrase:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 _APOSTROPHES = "'’‘ʼ＇`´"
 _LOOSE_APOSTROPHE = re.compile(r"(?<!\S)'+|'+(?!\S)")
@@ -36,3 +37,18 @@ def normalize(text: str) -> str:
         text = unicodedata.normalize("NFKC", text.replace("´", "'").lower()).lower()
     text = text.lower().translate(_TABLE)
     return " ".join(_LOOSE_APOSTROPHE.sub(" ", " ".join(text.split())).split())
+
+
+def is_cased(pieces: Iterable[str]) -> bool:
+    """Whether a vocabulary has capitals. Its first entry is the blank, and what stands in angle
+    brackets is no text."""
+    spelled = (piece for piece in pieces if not piece.startswith("<"))
+    return any(letter.isupper() for piece in spelled for letter in piece)
+
+
+def as_spelled(text: str, cased: bool) -> str:
+    """Text as a vocabulary spells it: normalised, or with its capitals and punctuation where it
+    has capitals itself."""
+    if not cased:
+        return normalize(text)
+    return " ".join(unicodedata.normalize("NFKC", text).split())

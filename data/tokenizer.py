@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from .errors import InputError
-from .text import normalize
+from .text import as_spelled, is_cased, normalize
 
 BLANK = 0
 _SPACE = "▁"  # U+2581, SentencePiece's mark for the beginning of a word
@@ -157,10 +157,11 @@ class Tokenizer:
     @cached_property
     def markers(self) -> dict[str, int]:
         """Ids of the tokens that mark turns, by name."""
+        known = {name for names in MARKERS.values() for name in names}
         return {
             piece: i
             for i, piece in enumerate(self.pieces)
-            if i != BLANK and self._processor.is_control(i)
+            if i != BLANK and piece in known and self._processor.is_control(i)
         }
 
     def __reduce__(self) -> tuple[type["Tokenizer"], tuple[bytes]]:
@@ -177,13 +178,18 @@ class Tokenizer:
         ids = range(1, self.vocab_size)
         return ["<blank>", *(self._processor.id_to_piece(i) for i in ids)]
 
+    @cached_property
+    def cased(self) -> bool:
+        """Whether it tells capitals from small letters: then text keeps them, and punctuation."""
+        return is_cased(self.pieces)
+
     def encode(self, text: str) -> list[int]:
-        """Ids of the normalised text; no blank among them.
+        """Ids of the text, normalised unless the vocabulary is `cased`; no blank among them.
 
         Raises:
           InputError: for a character that no piece holds, naming it.
         """
-        text = normalize(text)
+        text = as_spelled(text, self.cased)
         ids = self._processor.encode(text)
         if BLANK in ids:
             known = set("".join(self.pieces[1:]))
@@ -200,13 +206,18 @@ class Tokenizer:
         Raises:
           InputError: for an id outside the vocabulary.
         """
-        pieces = []
+        spelled = bytearray()
         for i in ids:
             if not 0 <= i < len(self.pieces):
                 raise InputError(f"token {i} lies outside the vocabulary of {self.vocab_size}.")
-            if i != BLANK:
-                pieces.append(_SPACE if self._processor.is_control(i) else self.pieces[i])
-        return " ".join("".join(pieces).replace(_SPACE, " ").split())
+            if i == BLANK:
+                continue
+            if self._processor.is_byte(i):  # <0x41>; several may make one letter
+                spelled.append(int(self.pieces[i][1:-1], 16))
+            else:
+                spelled += (_SPACE if self._processor.is_control(i) else self.pieces[i]).encode()
+        text = spelled.decode(errors="replace")
+        return " ".join(text.replace(_SPACE, " ").split())
 
     def starts_word(self, i: int) -> bool:
         """Whether a new word begins with this token; a marker ends the one before."""

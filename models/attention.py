@@ -148,20 +148,21 @@ class RelativeAttention(nnx.Module):
         padding = ((0, 0), (0, blocks * block - frames), (0, 0))
         # [B, heads, blocks, block or left + block, D / heads]
         q = self._split(jnp.pad(query, padding).reshape(batch, blocks, block, -1))
-        k = self._split(_windows(jnp.pad(keys, padding), self.left, block))
-        v = self._split(_windows(jnp.pad(values, padding), self.left, block))
+        k = self._split(windows(jnp.pad(keys, padding), self.left, block))
+        v = self._split(windows(jnp.pad(values, padding), self.left, block))
 
         wide = jnp.promote_types(self.dtype, jnp.float32)
         content_bias, position_bias = (b[None, :, None] for b in self.query_biases())
         content = jnp.matmul(q + content_bias, k.swapaxes(3, 4), preferred_element_type=wide)
-        offsets = self._offset_scores(q + position_bias, wide)
+        table = sinusoids(self.left + 1, self.width)[::-1]
+        offsets = self._offset_scores(q + position_bias, table, wide)
         scores = (content + _skew(offsets)) * (self.width // self.heads) ** -0.5
         seen = _in_reach(blocks, block, self.left, count)[:, None]
         scores = jnp.where(seen, scores, jnp.finfo(wide).min)
         if gates is None:
             weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
         else:
-            gates = _windows(jnp.pad(gates[..., None], padding), self.left, block)[..., 0]
+            gates = windows(jnp.pad(gates[..., None], padding), self.left, block)[..., 0]
             own = jnp.asarray(np.eye(block, self.left + block, self.left, dtype=bool))
             gates = jnp.where(own[None, None, None], 1.0, gates[:, None, :, None, :])
             weights = gated_softmax(scores, gates.astype(wide)).astype(self.dtype)
@@ -179,26 +180,26 @@ class RelativeAttention(nnx.Module):
         u, v = (b[...].astype(self.dtype).reshape(self.heads, 1, -1) for b in biases)
         return u, v
 
-    def _offset_scores(self, q: jax.Array, wide: DTypeLike) -> jax.Array:
-        """q . W s_o: [B, heads, blocks, block, d] -> [B, heads, blocks, block, left + 1].
+    def _offset_scores(self, q: jax.Array, sines: np.ndarray, wide: DTypeLike) -> jax.Array:
+        """q . W s_o: [B, heads, blocks, block, d] -> [B, heads, blocks, block, offsets].
 
-        Column m belongs to the key `left - m` frames back.
+        `sines`: s_o of every offset that is looked at, [offsets, D].
         """
         batch, heads, blocks, block, d = q.shape
-        table = jnp.asarray(sinusoids(self.left + 1, self.width)[::-1], self.dtype)
+        table, offsets = jnp.asarray(sines, self.dtype), len(sines)
         kernel = self.position_kernel()
         q = q.reshape(batch, heads, blocks * block, d)
-        # W s_o costs (left + 1) D^2 whatever the number of frames, so that for the few frames of a
-        # chunk it is cheaper to multiply W into the queries.
+        # W s_o costs D^2 for each offset whatever the number of frames, so that for the few frames
+        # of a chunk it is cheaper to multiply W into the queries.
         rows = batch * blocks * block
-        if rows * (self.width + (heads - 1) * (self.left + 1)) < (self.left + 1) * self.width:
+        if rows * (self.width + (heads - 1) * offsets) < offsets * self.width:
             scores = jnp.matmul(
                 jnp.matmul(q, kernel), table.T[None, None], preferred_element_type=wide
             )
         else:
-            positions = jnp.matmul(kernel, table.T[None, None])  # [1, heads, d, left + 1]
+            positions = jnp.matmul(kernel, table.T[None, None])  # [1, heads, d, offsets]
             scores = jnp.matmul(q, positions, preferred_element_type=wide)
-        return scores.reshape(batch, heads, blocks, block, self.left + 1)
+        return scores.reshape(batch, heads, blocks, block, offsets)
 
     def position_kernel(self) -> jax.Array:
         """W by heads: [1, heads, D / heads, D]."""
@@ -219,18 +220,18 @@ def gated_softmax(scores: jax.Array, gates: jax.Array) -> jax.Array:
 
 
 @functools.lru_cache
-def sinusoids(length: int, width: int) -> np.ndarray:
-    """Sines and cosines of 0 ... length - 1 at wavelengths from 2 pi to 20,000 pi.
+def sinusoids(length: int, width: int, first: int = 0) -> np.ndarray:
+    """Sines and cosines of `first` ... first + length - 1 at wavelengths from 2 pi to 20,000 pi.
 
     Returns:
       [length, width] float32, sines in the first half of the columns.
     """
     rates = np.exp(np.arange(width // 2) * (-math.log(10_000.0) / max(1, width // 2)))
-    angles = np.arange(length)[:, None] * rates[None, :]
+    angles = np.arange(first, first + length)[:, None] * rates[None, :]
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1).astype(np.float32)
 
 
-def _windows(x: jax.Array, left: int, block: int) -> jax.Array:
+def windows(x: jax.Array, left: int, block: int) -> jax.Array:
     """[B, left + n block, D] -> [B, n, left + block, D]: each block behind its last `left` frames.
 
     Slices only; with more than one block, `left` is at most `block`.
@@ -306,12 +307,13 @@ class FeedForward(nnx.Module):
         *,
         activation: Callable[[jax.Array], jax.Array] = jax.nn.relu,
         dropout: float = 0.0,
+        epsilon: float = 1e-6,
         rngs: nnx.Rngs,
         dtype: DTypeLike = jnp.float32,
     ):
         self.activation = activation
         self.dropout = dropout
-        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.widen = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.narrow = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
 

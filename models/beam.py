@@ -71,6 +71,7 @@ class _Hypotheses(NamedTuple):
     predicted: jax.Array  # [B, K, J]
     prediction: Any
     scorer: Any
+    skip: jax.Array  # int32, frames to come that a duration has gone over already
 
 
 class BeamState(NamedTuple):
@@ -115,6 +116,7 @@ def init_beam(
         predicted=split(predicted),
         prediction=jax.tree.map(split, prediction),
         scorer=jax.tree.map(split, scorer.init(rows) if scorer is not None else ()),
+        skip=jnp.zeros((batch, width), jnp.int32),
     )
     waiting = Hypotheses(
         tokens=jnp.zeros((batch, width, pending), jnp.int32),
@@ -187,6 +189,12 @@ def beam_step(
     """
     if internal_lm and not model.config.joint.hat:
         raise ValueError("the internal language model can be taken off a HAT joint only")
+    if model.config.joint.durations:
+        from .beam_tdt import tdt_step
+
+        return tdt_step(
+            model, encoded, lengths, state, prune=prune, max_symbols=max_symbols, scorer=scorer
+        )
     batch, time, _ = encoded.shape
     width = state.live.score.shape[1]
     window = max(1, min(window, time))
@@ -206,7 +214,7 @@ def beam_step(
         logits = model.joint(frames[:, None], live.predicted[:, :, None])
         logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)  # [B, K, W, V]
         blank = logp[..., BLANK]
-        extra = _extra(model, live, scorer, internal_lm)
+        extra = extra_scores(model, live, scorer, internal_lm)
         labels = (logp if extra is None else logp + extra[:, :, None]).at[..., BLANK].set(_NEVER)
 
         # The first frame of the window at which a label is worth a look.
@@ -228,7 +236,7 @@ def beam_step(
         base = at_first(before)
         leaving = live._replace(score=base + at_first(blank))
         both = jax.tree.map(lambda d, a: jnp.concatenate([d, a], axis=1), done, leaving)
-        both = both._replace(score=_merged(both.score, both.hash))
+        both = both._replace(score=merged(both.score, both.hash))
         children = base[:, :, None] + at_first(labels)
         children = jnp.where(
             (search.symbols < max_symbols)[:, None, None], children, _NEVER
@@ -255,7 +263,7 @@ def beam_step(
         )
         grown = jax.lax.cond(
             jnp.any(stays),
-            lambda: _grow(model, scorer, live, parent, token, child_score, search.round),
+            lambda: grow(model, scorer, live, parent, token, child_score, search.round),
             lambda: live,
         )
 
@@ -341,7 +349,7 @@ def commit(state: BeamState, size: int) -> tuple[Hypotheses, Hypotheses, BeamSta
     return committed, tentative, BeamState(live, pending, state.frames)
 
 
-def _extra(
+def extra_scores(
     model: Transducer, live: _Hypotheses, scorer: Scorer | None, internal_lm: float
 ) -> jax.Array | None:
     """What is added to each label after each hypothesis, [B, K, V]; None: nothing."""
@@ -359,9 +367,12 @@ def _extra(
     return extra
 
 
-def _merged(score: jax.Array, hash: jax.Array) -> jax.Array:
-    """Scores [B, M] in which the best of every label sequence has the sum and the others -inf."""
+def merged(score: jax.Array, hash: jax.Array, frame: jax.Array | None = None) -> jax.Array:
+    """Scores [B, M] in which the best of every label sequence (at each frame [B, M], if these
+    differ) has the sum and the others -inf."""
     same = (hash[:, :, None] == hash[:, None, :]).all(axis=-1)
+    if frame is not None:
+        same &= frame[:, :, None] == frame[:, None, :]
     same &= (score > _NEVER)[:, None, :]
     total = jax.nn.logsumexp(jnp.where(same, score[:, None, :], _NEVER), axis=-1)
     order = jnp.arange(score.shape[1])
@@ -376,7 +387,7 @@ def _best_of(hypotheses: _Hypotheses, width: int, floor: jax.Array) -> _Hypothes
     return take(hypotheses, order)._replace(score=jnp.where(score >= floor, score, _NEVER))
 
 
-def _grow(
+def grow(
     model: Transducer,
     scorer: Scorer | None,
     live: _Hypotheses,
@@ -417,6 +428,7 @@ def _grow(
         predicted=split(predicted),
         prediction=jax.tree.map(split, prediction),
         scorer=jax.tree.map(split, after),
+        skip=of.skip,
     )
 
 

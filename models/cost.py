@@ -172,7 +172,7 @@ def by_part(config: TransducerConfig, *, depth: int = 1) -> dict[str, int]:
     stride = model.shapes.encoder.stride
     state = _stream_state(model)
     if state is not None:
-        frames = stride
+        frames = stride * model.shapes.encoder.chunk
         tally = model.tally(
             lambda model, *args: model.encoder.step(*args),
             _struct(1, frames, config.frontend.size),
@@ -268,9 +268,9 @@ def _frontend_cost(model: _Abstract) -> int:
     config = model.shapes.config.frontend
     samples = math.ceil(_SECONDS * config.sample_rate / config.step) * config.step
     tally = model.tally(
-        lambda model, *args: model.frontend.step(*args),
+        lambda model, *args: model.features(*args),
         _struct(1, samples, dtype=jnp.int16),
-        model.outputs(lambda model: model.frontend.init_state(1)),
+        _struct(1, dtype=jnp.int32),
     )
     return round(tally.total() * config.sample_rate / samples)
 

@@ -31,6 +31,7 @@ class DecoderState(NamedTuple):
     prediction: Any  # the prediction network's state after the labels so far
     predicted: jax.Array  # [B, J], its output
     frames: jax.Array  # [B] int32, encoder frames consumed
+    skip: jax.Array  # [B] int32, frames to come that a duration has gone over already
 
 
 class _Search(NamedTuple):
@@ -47,7 +48,8 @@ def init_decoder(model: Transducer, batch: int) -> DecoderState:
     """The state of `batch` streams before their first frame."""
     start = jnp.full((batch,), BLANK, jnp.int32)
     predicted, prediction = model.predict_step(start, model.init_prediction(batch))
-    return DecoderState(prediction, predicted, jnp.zeros((batch,), jnp.int32))
+    zeros = jnp.zeros((batch,), jnp.int32)
+    return DecoderState(prediction, predicted, zeros, zeros)
 
 
 def greedy(
@@ -74,6 +76,18 @@ def greedy(
     Returns:
       `(Hypotheses of this call, the state after the last frame)`.
     """
+    if model.config.joint.durations:
+        from .tdt import greedy_tdt
+
+        return greedy_tdt(
+            model,
+            encoded,
+            lengths,
+            max_symbols=max_symbols,
+            max_tokens=max_tokens,
+            state=state,
+            window=window,
+        )
     batch, time, _ = encoded.shape
     capacity = time * max_symbols if max_tokens is None else max_tokens
     if state is None:
@@ -100,7 +114,7 @@ def greedy(
         logp = jax.nn.log_softmax(chosen.astype(jnp.float32), axis=-1)[rows, tokens]
 
         found = search.frame + first
-        hypotheses = _append(
+        hypotheses = append(
             search.hypotheses, emits, tokens, state.frames + found, logp, rows, capacity
         )
         symbols = jnp.where(first == 0, search.symbols, 0) + 1
@@ -111,33 +125,40 @@ def greedy(
         symbols = jnp.where(stay, symbols, 0)
 
         def step(carry):
-            predicted, prediction = model.predict_step(tokens, carry[1])
-            return jax.tree.map(
-                lambda new, old: jnp.where(emits.reshape((-1,) + (1,) * (new.ndim - 1)), new, old),
-                (predicted, prediction),
-                carry,
-            )
+            return where_rows(emits, model.predict_step(tokens, carry[1]), carry)
 
         predicted, prediction = jax.lax.cond(
             jnp.any(emits), step, lambda carry: carry, (search.predicted, search.prediction)
         )
         return _Search(hypotheses, prediction, predicted, frame, symbols)
 
-    empty = Hypotheses(
+    empty = empty_hypotheses(batch, capacity)
+    zeros = jnp.zeros((batch,), jnp.int32)
+    frame = zeros if capacity else lengths
+    search = _Search(empty, state.prediction, state.predicted, frame, zeros)
+    search = jax.lax.while_loop(unfinished, advance, search)
+    after = DecoderState(search.prediction, search.predicted, state.frames + lengths, state.skip)
+    return search.hypotheses, after
+
+
+def where_rows(rows: jax.Array, new: Any, old: Any) -> Any:
+    """`new` in the rows [B] that are true, `old` elsewhere; trees whose leaves are [B, ...]."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(rows.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), new, old
+    )
+
+
+def empty_hypotheses(batch: int, capacity: int) -> Hypotheses:
+    """Room for `capacity` tokens in each row."""
+    return Hypotheses(
         tokens=jnp.zeros((batch, capacity), jnp.int32),
         frames=jnp.zeros((batch, capacity), jnp.int32),
         logp=jnp.zeros((batch, capacity), jnp.float32),
         counts=jnp.zeros((batch,), jnp.int32),
     )
-    zeros = jnp.zeros((batch,), jnp.int32)
-    frame = zeros if capacity else lengths
-    search = _Search(empty, state.prediction, state.predicted, frame, zeros)
-    search = jax.lax.while_loop(unfinished, advance, search)
-    after = DecoderState(search.prediction, search.predicted, state.frames + lengths)
-    return search.hypotheses, after
 
 
-def _append(
+def append(
     hypotheses: Hypotheses,
     emits: jax.Array,
     tokens: jax.Array,

@@ -15,7 +15,7 @@ Sources: Kaldi `feature-window.cc`, `mel-computations.cc` (HTK mel scale).
 import dataclasses
 import functools
 import math
-from typing import NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,7 @@ class FrontendConfig:
         the mean of the training data and follows the recording. 0: the mean of the training data.
       tail_s: seconds of silence that follow an utterance, in training, in batches and at the end
         of a stream alike, so that a causal model has time to finish its last word.
+      kind: tells front ends apart.
     """
 
     sample_rate: int = 16000
@@ -58,6 +59,7 @@ class FrontendConfig:
     floor: float = 1000.0
     mean_tau_s: float = 3.0
     tail_s: float = 0.24
+    kind: Literal["kaldi"] = "kaldi"
 
     def __post_init__(self):
         if self.window % 2:
@@ -155,8 +157,15 @@ def log_mel(samples: jax.Array, config: FrontendConfig) -> jax.Array:
     return _log_mel_of_padded(padded, config)
 
 
+class WithTail(Protocol):
+    """What `append_tail` needs of a front end's configuration."""
+
+    @property
+    def tail(self) -> int: ...
+
+
 def append_tail(
-    samples: jax.Array, lengths: jax.Array, config: FrontendConfig
+    samples: jax.Array, lengths: jax.Array, config: WithTail
 ) -> tuple[jax.Array, jax.Array]:
     """Silence of `config.tail_s` after the end of every utterance.
 

@@ -22,6 +22,9 @@ class Encoder(Protocol):
       lookahead: input frames after these that output frame t sees.
       receptive_field: input frames that it sees from its last one backwards, that one included;
         None: all.
+      chunk: output frames that come at once: whole and in steps, an encoder answers in multiples of
+        them, for multiples of `stride * chunk` input frames. The look-ahead within is what such a
+        chunk is for.
 
     One that gives several channels has them as rows, `channels` for each row of its input.
     """
@@ -29,9 +32,11 @@ class Encoder(Protocol):
     stride: int
     lookahead: int
     receptive_field: int | None
+    chunk: int
 
     def __call__(self, x: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """[B, T, D] and [B] -> `(y [B, T // stride, output], lengths [B])`."""
+        """[B, T, D] and [B] -> `(y [B, T // stride, output], lengths [B])`, down to whole chunks
+        of `chunk` frames."""
         ...
 
     def init_state(self, batch: int) -> Any:
@@ -39,7 +44,7 @@ class Encoder(Protocol):
         ...
 
     def step(self, chunk: jax.Array, state: Any) -> tuple[jax.Array, Any]:
-        """[B, n, D], n a multiple of `stride` -> `(y [B, n // stride, output], state)`."""
+        """[B, n, D], n a multiple of `stride * chunk` -> `(y [B, n // stride, output], state)`."""
         ...
 
 
@@ -123,14 +128,15 @@ def assert_streaming_contract(
     full = jnp.full((batch,), frames, jnp.int32)
     whole = jax.jit(lambda x, lengths: encoder(x, lengths))
     y, lengths = whole(x, full)
-    expected, channels = frames // encoder.stride, getattr(encoder, "channels", 1)
+    multiple = encoder.stride * encoder.chunk
+    expected, channels = frames // multiple * encoder.chunk, getattr(encoder, "channels", 1)
     rows = batch * channels
     assert y.shape[:2] == (rows, expected), f"output is {y.shape}, not [{rows}, {expected}, ...]"
     assert np.all(np.asarray(lengths) == expected), f"lengths are {lengths}, not {expected}"
 
     step = jax.jit(lambda chunk, state: encoder.step(chunk, state))
     for sizes in chunks:
-        streamed = run_in_chunks(step, encoder.init_state(batch), x, sizes, encoder.stride)
+        streamed = run_in_chunks(step, encoder.init_state(batch), x, sizes, multiple)
         _assert_close(streamed, y, tolerance, f"chunks of {tuple(sizes)} frames differ from whole")
     for row in range(batch):
         alone, _ = whole(x[row : row + 1], full[:1])
@@ -138,7 +144,7 @@ def assert_streaming_contract(
         _assert_close(alone, own, tolerance, f"row {row} alone differs from the batch")
 
     _assert_reach(encoder, x, full)
-    _assert_padding_ignored(whole, x, encoder.stride, channels, tolerance)
+    _assert_padding_ignored(whole, x, encoder, channels, tolerance)
 
 
 def _assert_close(actual: Any, desired: Any, tolerance: float, message: str) -> None:
@@ -179,7 +185,7 @@ def _assert_reach(encoder: Encoder, x: np.ndarray, lengths: jax.Array) -> None:
 def _assert_padding_ignored(
     whole: Callable[..., tuple[jax.Array, jax.Array]],
     x: np.ndarray,
-    stride: int,
+    encoder: Encoder,
     channels: int,
     tolerance: float,
 ) -> None:
@@ -208,5 +214,5 @@ def _assert_padding_ignored(
         np.testing.assert_array_equal(filled_gradient, gradient, f"{message} the gradient")
     last = int(lengths[-1])
     alone, _ = whole(x[-1:, :last], lengths[-1:])
-    kept = reference[-channels:, : last // stride]
+    kept = reference[-channels:, : last // (encoder.stride * encoder.chunk) * encoder.chunk]
     _assert_close(kept, alone, tolerance, "padding changes a row")

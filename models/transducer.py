@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
+from .centred_frontend import CentredFrontendConfig, CentredLogMel, CentredState
 from .encoders import EncoderConfig, make_encoder
 from .encoders.separator import SeparatorConfig
 from .frontend import FrontendConfig, FrontendState, LogMel
@@ -53,10 +54,14 @@ class JointConfig:
       hat: blank has a probability of its own, sigmoid(logit), and labels share what is left by a
         softmax among themselves (hybrid autoregressive transducer, Variani et al. 2020, arXiv
         2003.07705). Then labels alone are a language model, which can be taken off in decoding.
+      durations: with each token comes one of these numbers of frames to go on by (token and
+        duration transducer, Xu et al. 2023, arXiv 2304.06795); none: blank goes on by one, labels
+        stay.
     """
 
     activation: str = "tanh"
     hat: bool = False
+    durations: tuple[int, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +78,9 @@ class TransducerConfig:
     vocab_size: int
     encoder: EncoderConfig
     prediction: PredictionConfig
-    frontend: FrontendConfig = dataclasses.field(default_factory=FrontendConfig)
+    frontend: FrontendConfig | CentredFrontendConfig = dataclasses.field(
+        default_factory=FrontendConfig
+    )
     joint: JointConfig = dataclasses.field(default_factory=JointConfig)
     ctc: bool = False
     simple: bool = False
@@ -87,7 +94,7 @@ def channels_of(config: TransducerConfig) -> int:
 class StreamState(NamedTuple):
     """What a stream carries from one chunk to the next."""
 
-    frontend: FrontendState
+    frontend: FrontendState | CentredState
     encoder: Any  # as the encoder's init_state gives it
 
 
@@ -141,7 +148,10 @@ class PredictionNetwork(nnx.Module):
 
 
 class Joint(nnx.Module):
-    """logits = W act(f + g) + b, in float32 whatever the compute type."""
+    """logits = W act(f + g) + b, in float32 whatever the compute type.
+
+    Those of durations, if there are any, come behind those of tokens.
+    """
 
     def __init__(
         self,
@@ -157,10 +167,13 @@ class Joint(nnx.Module):
                 f"the joint's activation must be one of {', '.join(_ACTIVATIONS)}; "
                 f"it is {config.activation!r}"
             )
+        if config.durations and (config.hat or min(config.durations) < 0):
+            raise ValueError("durations are 0 or more frames, and not of a HAT joint")
         self.config = config
+        self.vocab_size = vocab_size
         self.output = nnx.Linear(
             input_size,
-            vocab_size,
+            vocab_size + len(config.durations),
             dtype=dtype,
             preferred_element_type=jnp.promote_types(dtype, jnp.float32),
             rngs=rngs,
@@ -169,10 +182,18 @@ class Joint(nnx.Module):
     def __call__(self, encoded: jax.Array, predicted: jax.Array) -> jax.Array:
         """[..., J] and [..., J], leading axes of equal rank and broadcast -> [..., V].
 
-        Of a HAT joint, log-probabilities: a softmax changes nothing about them.
+        Of a HAT joint, log-probabilities: a softmax changes nothing about them. Of durations,
+        nothing is said.
         """
         logits = self.logits(encoded, predicted)
-        return hat_log_probs(logits, BLANK) if self.config.hat else logits
+        return hat_log_probs(logits, BLANK) if self.config.hat else logits[..., : self.vocab_size]
+
+    def with_durations(
+        self, encoded: jax.Array, predicted: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """The same with durations: `(logits [..., V], logits [..., number of durations])`."""
+        logits = self.logits(encoded, predicted)
+        return logits[..., : self.vocab_size], logits[..., self.vocab_size :]
 
     def logits(self, encoded: jax.Array, predicted: jax.Array) -> jax.Array:
         """What the output layer gives: for the loss, which knows of `hat` itself."""
@@ -218,8 +239,9 @@ class Transducer(nnx.Module):
     Parameters are float32; `dtype` is what matmuls run in.
 
     Attributes:
-      samples_per_step: samples that give one encoder frame.
-      frame_s: the same in seconds.
+      samples_per_step: samples that a step of the encoder takes: those of one frame, or of a chunk
+        of frames that come at once.
+      frame_s: seconds of an encoder frame.
       channels: rows of the encoder's output for each row of its input: talkers at once that it
         tells apart. Whatever comes after the encoder takes them for rows of a batch.
     """
@@ -232,7 +254,11 @@ class Transducer(nnx.Module):
             )
         self.config = config
         self.dtype = dtype
-        self.frontend = LogMel(config.frontend)
+        self.frontend = (
+            LogMel(config.frontend)
+            if isinstance(config.frontend, FrontendConfig)
+            else CentredLogMel(config.frontend)
+        )
         self.encoder = make_encoder(config.encoder, config.frontend.size, rngs=rngs, dtype=dtype)
         self.prediction = PredictionNetwork(
             config.prediction, config.vocab_size, rngs=rngs, dtype=dtype
@@ -246,8 +272,9 @@ class Transducer(nnx.Module):
         self.simple = (
             SimpleJoint(width, config.vocab_size, rngs=rngs, dtype=dtype) if config.simple else None
         )
-        self.samples_per_step = config.frontend.step * self.encoder.stride
-        self.frame_s = self.samples_per_step / config.frontend.sample_rate
+        samples = config.frontend.step * self.encoder.stride
+        self.samples_per_step = samples * self.encoder.chunk
+        self.frame_s = samples / config.frontend.sample_rate
         self.channels = self.encoder.channels
 
     def features(self, samples: jax.Array, lengths: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -283,7 +310,8 @@ class Transducer(nnx.Module):
         return self.joiner(encoded, predicted)
 
     def joint_logits(self, encoded: jax.Array, predicted: jax.Array) -> jax.Array:
-        """The same for a loss that is told of `hat`: not normalised by it."""
+        """The same for a loss that is told of `hat` and durations: not normalised by the one, and
+        with the logits of the others behind."""
         return self.joiner.logits(encoded, predicted)
 
     def ctc_logits(self, encoded: jax.Array) -> jax.Array:
@@ -321,7 +349,7 @@ class Transducer(nnx.Module):
           samples: [B, k * samples_per_step].
 
         Returns:
-          `(encoded [B, k, J], state)`.
+          `(encoded [B, k * encoder.chunk, J], state)`.
 
         Raises:
           ValueError: the number of samples is not a multiple of `samples_per_step`.
@@ -331,9 +359,10 @@ class Transducer(nnx.Module):
                 f"a stream takes multiples of {self.samples_per_step} samples, "
                 f"not {samples.shape[1]}"
             )
-        x, frontend = self.frontend.step(samples, state.frontend)
+        frontend: Any = self.frontend  # each takes its own state
+        x, after = frontend.step(samples, state.frontend)
         encoded, encoder = self.encoder.step(x, state.encoder)
-        return encoded, StreamState(frontend, encoder)
+        return encoded, StreamState(after, encoder)
 
 
 def parameter_count(model: nnx.Module) -> int:

@@ -77,6 +77,9 @@ class LossConfig:
     delay_penalty: float = 0.0
     """Nats a frame by which late labels lose against early ones (Kang et al. 2022); not with the
     pruned loss. Before a model has learned it keeps it from learning: go on from another one."""
+    sigma: float = 0.0
+    """Of a joint with durations: nats taken off every token, so that few long steps are worth more
+    (Xu et al. 2023, 0.05). FastEmit and the delay penalty do not touch such a joint."""
     ctc_weight: float = 0.3
     """Weight of the auxiliary CTC loss on the encoder's output; 0 leaves the head out."""
     pruned_range: int = 0

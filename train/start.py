@@ -85,10 +85,12 @@ def initial_state(
         state = jax.jit(from_start, out_shardings=places)(start.params, start.frozen)
         return graphdef, state, places
     state = jax.jit(lambda: state_of(*fresh()), out_shardings=places)()
+    if not isinstance(recipe.model.frontend, FrontendConfig):  # without statistics of the data
+        return graphdef, state, places
     model = merge_model(graphdef, state.params, state.frozen)
     mean, std = feature_statistics(corpus, recipe.model.frontend)
-    model.frontend.mean[...] = mean
-    model.frontend.std[...] = std
+    frontend: Any = model.frontend
+    frontend.mean[...], frontend.std[...] = mean, std
     frozen = split_model(model)[2]
     return graphdef, state._replace(frozen=jax.device_put(frozen, places.frozen)), places
 

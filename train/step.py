@@ -17,7 +17,7 @@ from ..models.encoders.separator import SeparatorEncoder
 from ..models.frontend import append_tail
 from ..models.keys import weight_keys
 from ..models.transducer import Transducer
-from .losses import compute, pruned_transducer_loss, transducer_loss
+from .losses import compute, pruned_transducer_loss, tdt_transducer_loss, transducer_loss
 from .losses.turns import activity_loss, marker_penalties
 from .optimizer import guarded_update, keep_where, learning_rate
 from .recipe import Recipe
@@ -101,6 +101,16 @@ def losses(
     fastemit, penalties = arc_options(model, encoded, batch, recipe, step)
     if recipe.loss.pruned_range:
         total, parts = pruned_losses(model, encoded, predicted, targets, recipe, fastemit, step)
+    elif recipe.model.joint.durations:
+        total = tdt_transducer_loss(
+            encoded,
+            predicted,
+            model.joint_logits,
+            *targets,
+            durations=recipe.model.joint.durations,
+            sigma=recipe.loss.sigma,
+        ).mean()
+        parts = {"transducer": total}
     else:
         total = transducer_loss(
             encoded,

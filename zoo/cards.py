@@ -71,6 +71,16 @@ class Facts:
     license: str = "apache-2.0"
     language: str = "en"
     training: Training | None = None
+    source: str | None = None
+    """Of an imported model: where it is from."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A word error rate that others published of a model; it was not measured here."""
+
+    data: str
+    wer: float
 
 
 @dataclass(frozen=True)
@@ -117,6 +127,8 @@ class Card:
     """The Markdown below the metadata."""
     verification: tuple[SpeakerMeasurement, ...] = ()
     """What a speaker model's measurements are, in the place of `results`."""
+    published: tuple[Published, ...] = ()
+    """Of an imported model: what its makers say."""
     other: Mapping[str, Any] = field(default_factory=dict)
     """Metadata of other people's making, kept as they are."""
 
@@ -239,7 +251,8 @@ def render(card: Card) -> str:
         metrics=["eer" if speakers else "wer"] if results else None,
         model_name=card.facts.name,
         eval_results=results or None,
-        parley={key: value for key, value in facts.items() if value is not None},
+        parley={key: value for key, value in facts.items() if value is not None}
+        | ({"published": [asdict(p) for p in card.published]} if card.published else {}),
     )
     if not results:
         data.pop("model_name")
@@ -252,6 +265,8 @@ def body(card: Card) -> str:
     measured = _results_text(card.results)
     if card.verification:
         measured = speaker_cards.results_text(card.verification)
+    if card.published:
+        measured = f"{measured}\n\n{_published_text(card.published)}"
     text = replace_block(text, "results", measured)
     return f"{text.strip()}\n"
 
@@ -260,13 +275,14 @@ def _from_metadata(metadata: dict[str, Any], text: str) -> Card:
     metadata = dict(metadata)
     own = metadata.pop("parley")
     training = own.pop("training", None)
+    published = tuple(Published(**entry) for entry in own.pop("published", ()))
     facts = Facts(
         **own,
         **{key: metadata.pop(key) for key in ("license", "language", "status")},
         training=Training(**training) if training else None,
     )
-    if facts.status not in ("trained", "untrained"):
-        raise ValueError(f"status {facts.status!r} is neither trained nor untrained")
+    if facts.status not in ("trained", "untrained", "imported"):
+        raise ValueError(f"status {facts.status!r} is not trained, untrained or imported")
     found = [
         (entry["dataset"], metric)
         for model in metadata.pop("model-index", [])
@@ -279,7 +295,7 @@ def _from_metadata(metadata: dict[str, Any], text: str) -> Card:
     )
     for key in ("library_name", "pipeline_tag", "metrics"):
         metadata.pop(key, None)
-    return Card(facts, results, text, verification, metadata)
+    return Card(facts, results, text, verification, published, metadata)
 
 
 def _eval_result(result: Measurement) -> dict[str, Any]:
@@ -323,6 +339,8 @@ def _facts_text(facts: Facts) -> str:
         ("language", facts.language),
         ("licence", facts.license),
     ]
+    if facts.source:
+        rows.append(("imported from", facts.source))
     if training := facts.training:
         rows += [
             ("trained on", f"{training.data}, {training.audio_hours:,.1f} h of audio seen"),
@@ -390,6 +408,12 @@ def _results_text(results: Sequence[Measurement]) -> str:
             parts.append(markdown_table((column, "WER", "words"), group_rows))
     measured = [f"- {r.name}: `{r.command}`, {r.date}, {r.device}" for r in results]
     return "\n\n".join([*parts, "Measured by:\n\n" + "\n".join(measured)])
+
+
+def _published_text(published: Sequence[Published]) -> str:
+    rows = [(p.data, f"{p.wer:.2f} %") for p in published]
+    table = markdown_table(("data", "WER, published"), rows)
+    return f"Published by its makers, not measured here:\n\n{table}"
 
 
 def _compute_cells(result: Measurement) -> tuple[str, ...]:

@@ -35,6 +35,7 @@ COMMANDS = {
     "train": Command("commands_train", "train_command", "train a preset"),
     "mix": Command("commands_mix", "mix_command", "conversations of a corpus, as files"),
     "ngram": Command("commands_ngram", "ngram_command", "a language model over a model's tokens"),
+    "import": Command("commands_import", "import_command", "a public model as a folder of ours"),
     "export": Command("commands_export", "export_command", "a model as StableHLO"),
     "fairness": Command("commands_fairness", "fairness_command", "who is served badly; repair it"),
     "experiment": Command("commands_experiment", "experiment_command", "run a comparison"),
@@ -45,6 +46,7 @@ _EXAMPLES = """examples:
   arecord -q -f S16_LE -r 16000 -c 1 | parley stream rnnt-tiny -
   parley evaluate rnnt-tiny --data assistant --split test --by accent
   parley verify a.wav b.wav
+  parley import nvidia/parakeet-tdt-0.6b-v2 --out parakeet
   parley train rnnt-tiny --run-dir runs/mine --optimizer.peak-lr 2e-3
   parley experiment encoders --dry-run
 """

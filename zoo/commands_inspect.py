@@ -88,7 +88,7 @@ def _recording(given: InspectArguments, package: "ModelPackage", file: Path) -> 
     import numpy as np
 
     from ..data.audio import SAMPLE_RATE, read_audio
-    from ..models.frontend import log_mel
+    from ..models.centred_frontend import spectrogram
     from .inspect_plot import write_gates
     from .packing import BUCKET_SECONDS
     from .recognizer import Recognizer
@@ -117,8 +117,8 @@ def _recording(given: InspectArguments, package: "ModelPackage", file: Path) -> 
             "gates": gates.open.astype(int).tolist(),
         }
     assert given.out is not None
-    spectrogram = np.asarray(log_mel(jnp.asarray(samples[None]), frontend)[0])
-    write_gates(spectrogram, frontend.hop_s, transcript, gates, title, given.out)
+    mels = np.asarray(spectrogram(jnp.asarray(samples[None]), frontend)[0])
+    write_gates(mels, frontend.hop_s, transcript, gates, title, given.out)
     print(json.dumps(shown) if given.json else title + f"\n{transcript.text}")
 
 

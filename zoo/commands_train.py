@@ -13,7 +13,7 @@ import tyro
 from .arguments import parse
 from .cards import CARD, Card, Training, keep_text, new_card
 from .console import remark
-from .registry import folder_of, unknown_name
+from .registry import as_folder, folder_of, unknown_name
 
 if TYPE_CHECKING:
     from ..train.loop import TrainResult
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", "Recipe", "SpeakerRecipe")
 
-_USAGE = """usage: parley train PRESET [--run-dir DIR] [--resume] [any recipe field by its path]
+_USAGE = """usage: parley train PRESET|FOLDER [--run-dir DIR] [--resume] [recipe fields by their paths]
 
-Trains a preset and writes the model's folder. A run that was stopped goes on with --resume and the
-same options; it ends with the parameters that an unbroken run would have.
+Trains a preset and writes the model's folder; named by a model's folder, it trains that model
+further. A run that was stopped goes on with --resume and the same options; it ends with the
+parameters that an unbroken run would have.
 
 --data.train without --data.dev: an embedded corpus or LibriSpeech is validated on its own dev
 split; of other recordings, a tenth of the speakers is held out for it (of the utterances, if the
@@ -38,6 +39,7 @@ examples:
   parley train rnnt-tiny --run-dir runs/mine --steps 4000 --optimizer.peak-lr 2e-3
   parley train rnnt-tiny --data.train my.jsonl
   parley train rnnt-tiny --data.train "my.jsonl?split=train" --data.dev "my.jsonl?split=dev"
+  parley train parakeet --data.train my.jsonl --steps 2000
   parley train rnnt-tiny --resume
   parley train speaker-tiny --adversary.kind pairs
 
@@ -58,6 +60,8 @@ def train_command(argv: list[str]) -> int:
         print(text, file=sys.stdout if wants_help else sys.stderr)
         return 0 if wants_help else 2
     name, *rest = argv
+    if name not in known and as_folder(name) is not None:
+        known[name] = recognisers[name] = _recipe_of_folder(name)
     if name not in known:
         raise unknown_name(name, list(known), "preset", "parley train --help")
     command = shlex.join(["parley", "train", *(word for word in argv if word != "--resume")])
@@ -84,6 +88,14 @@ def train_command(argv: list[str]) -> int:
     remark(f"the model is in {folder}; try: parley transcribe {folder} recording.wav")
     print(folder)
     return 0
+
+
+def _recipe_of_folder(name: str) -> "Recipe":
+    """To go on with a model: its own recipe, with its weights to begin from."""
+    from .package import read_recipe
+
+    recipe = read_recipe(folder_of(name))
+    return replace(recipe, init_from=name)
 
 
 def override(preset: R, argv: list[str]) -> tuple[R, Path, bool]:

@@ -184,6 +184,7 @@ class ExportedRecognizer:
         self.samples_per_step = self.manifest.samples_per_step
         self.frame_s = self.manifest.frame_s
         self.channels = self.manifest.channels
+        self.streams = any(p.kind == "step" for p in self.manifest.programs)
         self.tail = self.manifest.tail
         shapes = {
             name: jax.ShapeDtypeStruct(tuple(shape), jnp.float32)

@@ -34,7 +34,7 @@ def facts_of(recipe: "Recipe", **more: object) -> Facts:
         "parameters": parameter_count(params),
         "vocab_size": recipe.model.vocab_size,
         "streaming": state is not None,
-        "step_ms": round(1000 * model.frame_s, 3),
+        "step_ms": round(1000 * model.samples_per_step / recipe.model.frontend.sample_rate, 3),
         "gflop_per_s": _rounded(gflop(cost.total)),
         "encoder_gflop_per_s": _rounded(gflop(cost.encoder)),
         "budget": compute.ratio if compute.objective in ("budget", "target") else None,
@@ -83,7 +83,7 @@ def write_presets() -> None:
     table = {name: asdict(facts) for name, facts in measure_presets().items()}
     for facts in table.values():
         del facts["training"]
-        for field in ("task", "embedding"):  # of speaker models alone
+        for field in ("task", "embedding", "source"):  # of few models
             if facts[field] is None:
                 del facts[field]
     replace_file(PRESETS_FILE, json.dumps(table, indent=1) + "\n")

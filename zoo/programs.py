@@ -42,6 +42,7 @@ class Programs(Protocol):
     frame_s: float
     tail: int
     channels: int
+    streams: bool
     calibrator: Calibrator | None
     row_multiple: int
 

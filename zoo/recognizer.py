@@ -17,6 +17,7 @@ from jax.sharding import PartitionSpec as P
 
 from ..data.tokenizer import Tokenizer
 from ..models.beam import Beams, BeamState, Scorer, beam_search, beam_step, best, commit, init_beam
+from ..models.cost import state_bytes
 from ..models.decoding import DecoderState, Hypotheses, greedy, init_decoder
 from ..models.frontend import append_tail
 from ..models.transducer import StreamState, Transducer
@@ -46,6 +47,7 @@ class Recognizer:
       samples_per_step: samples that an encoder step takes.
       frame_s: the same in seconds.
       tail: samples of silence that end a stream, as `recognize` appends them to every row.
+      streams: whether it answers while the audio arrives.
       channels: rows that come out for each row that goes in, one after the other.
       calibrator: what the probability of a word goes through to be its confidence; None: nothing.
       row_multiple: rows of a batch must be a multiple of this, the number of devices.
@@ -63,6 +65,7 @@ class Recognizer:
         self.samples_per_step = model.samples_per_step
         self.frame_s = model.frame_s
         self.channels = model.channels
+        self.streams = state_bytes(package.recipe.model) is not None
         self.tail = package.recipe.model.frontend.tail
         self.row_multiple = jax.local_device_count()
         # Under several processes each works on recordings of its own.

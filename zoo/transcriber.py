@@ -31,6 +31,7 @@ from ..data.errors import InputError, Rejected
 from ..data.tokenizer import Tokenizer
 from .assembly import Assembly
 from .packing import BUCKET_SECONDS, pack
+from .pieces import cut_at_pauses, joined
 from .programs import Hypothesis, Programs
 from .streamer import Stream
 from .transcript import Alternative, Transcript
@@ -160,14 +161,27 @@ class Transcriber:
                 yield from self._finish(running.popleft(), on_audio)
 
     def stream(self, *, source: str = "") -> Stream:
-        """Begins a recording that arrives in pieces."""
+        """Begins a recording that arrives in pieces.
+
+        Raises:
+          InputError: the model hears whole recordings only.
+        """
+        self._check_streams()
         return Stream(self.recognizer, source=source)
 
     def pool(self, slots: int, *, waiting_s: float = 30.0) -> "SessionPool":
         """Room for so many recordings that arrive in pieces, heard in one compiled step."""
         from .pool import SessionPool
 
+        self._check_streams()
         return SessionPool(self.recognizer, slots, waiting_s=waiting_s)
+
+    def _check_streams(self) -> None:
+        if not self.recognizer.streams:
+            raise InputError(
+                f"{self.name} hears whole recordings and cannot stream: use parley transcribe, or "
+                "another model (parley list --streaming)."
+            )
 
     def _batches(self, items: Sequence[tuple[int, str, np.ndarray]]) -> Iterator[_Running]:
         """Hands batches to the device, one each time that it is asked for the next."""
@@ -210,6 +224,8 @@ class Transcriber:
     def _long(
         self, audio: Audio, source: str, rate: int, on_audio: Callable[[float], None] | None
     ) -> Transcript | Rejected:
+        if not self.recognizer.streams:
+            return self._in_pieces(audio, source, rate, on_audio)
         stream = Stream(self.recognizer, source=source, eager=False)
         try:
             if isinstance(audio, np.ndarray):
@@ -222,6 +238,26 @@ class Transcriber:
         except InputError as error:
             return Rejected(source or "recording", str(error))
         return stream.finish()
+
+    def _in_pieces(
+        self, audio: Audio, source: str, rate: int, on_audio: Callable[[float], None] | None
+    ) -> Transcript | Rejected:
+        """Of a model that hears whole recordings: piece by piece, cut where it is quiet."""
+        try:
+            if isinstance(audio, np.ndarray):
+                samples = as_samples(audio, rate)
+            else:
+                samples = np.concatenate([np.zeros(0, np.int16), *stream_audio(audio)])
+        except InputError as error:
+            return Rejected(source or "recording", str(error))
+        spans = cut_at_pauses(samples, _LONGEST)
+        pieces = [(index, "", samples[first:last]) for index, (first, last) in enumerate(spans)]
+        found: dict[int, Transcript] = {}
+        for batch in self._batches(pieces):
+            found.update(self._finish(batch, on_audio))
+        starts = [first / SAMPLE_RATE for first, _ in spans]
+        duration = len(samples) / SAMPLE_RATE
+        return joined([found[i] for i in range(len(spans))], starts, duration, source)
 
 
 def _source(audio: Audio) -> str:

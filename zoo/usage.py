@@ -20,9 +20,10 @@ from flax import nnx
 from ..data.corpus import Corpus
 from ..data.errors import InputError
 from ..data.loader import evaluation_batches
+from ..models.centred_frontend import CentredFrontendConfig, spectrogram
 from ..models.cost import GatedCost, gated_cost
 from ..models.encoders.amortized import AmortizedConfig, AmortizedEncoder
-from ..models.frontend import FrontendConfig, append_tail, log_mel
+from ..models.frontend import FrontendConfig, append_tail
 from ..train.recipe import Recipe
 from .package import ModelPackage
 
@@ -203,9 +204,11 @@ def _gates(graphdef: Any, variables: Any, samples: Any, lengths: Any) -> Any:
     return gates > 0, jax.nn.sigmoid(logits), level, frames
 
 
-def _levels(samples: jax.Array, config: FrontendConfig, stride: int) -> jax.Array:
+def _levels(
+    samples: jax.Array, config: FrontendConfig | CentredFrontendConfig, stride: int
+) -> jax.Array:
     """Mean log-mel energy of each encoder frame [B, T]."""
-    levels = log_mel(samples, config).mean(axis=2)
+    levels = spectrogram(samples, config).mean(axis=2)
     each = stride * config.stack
     whole = levels.shape[1] // each * each
     return levels[:, :whole].reshape(levels.shape[0], -1, each).mean(axis=2)

@@ -11,6 +11,7 @@ from .amortized import AmortizedConfig, AmortizedEncoder
 from .conformer import ConformerConfig, ConformerEncoder
 from .contextnet import ContextNetConfig, ContextNetEncoder
 from .conv_rnnt import ConvRNNTConfig, ConvRNNTEncoder
+from .fastconformer import FastConformerConfig, FastConformerEncoder
 from .lstm import LSTMEncoder, LSTMEncoderConfig
 from .separator import SeparatorConfig, SeparatorEncoder
 from .transformer import TransformerConfig, TransformerEncoder
@@ -23,6 +24,7 @@ EncoderConfig = (
     | TransformerConfig
     | AmortizedConfig
     | SeparatorConfig
+    | FastConformerConfig
 )
 
 AnyEncoder = (
@@ -33,6 +35,7 @@ AnyEncoder = (
     | TransformerEncoder
     | AmortizedEncoder
     | SeparatorEncoder
+    | FastConformerEncoder
 )
 
 _ENCODERS = {
@@ -43,6 +46,7 @@ _ENCODERS = {
     TransformerConfig: TransformerEncoder,
     AmortizedConfig: AmortizedEncoder,
     SeparatorConfig: SeparatorEncoder,
+    FastConformerConfig: FastConformerEncoder,
 }
 
 

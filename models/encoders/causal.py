@@ -18,12 +18,14 @@ class CausalEncoder(nnx.Module):
       lookahead: input frames of the future that an output frame sees: 0.
       receptive_field: input frames that it sees from its last one backwards; None: all.
       channels: rows of the output for each row of the input, one after the other.
+      chunk: output frames that come at once: 1.
     """
 
     stride: int
     lookahead: int = 0
     receptive_field: int | None = None
     channels: int = 1
+    chunk: int = 1
 
     def __call__(
         self, x: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None

@@ -12,7 +12,7 @@ from parley.models.streaming import Rechunker, assert_streaming_contract
 class Difference:
     """Honest: y[t] = x[t] - x[t-1] / 2."""
 
-    stride, lookahead = 1, 0
+    stride, lookahead, chunk = 1, 0, 1
     receptive_field: int | None = 2
 
     def __call__(self, x, lengths):

@@ -10,6 +10,7 @@ from .pruned import (
 )
 from .rnnt import rnnt_loss
 from .simple import simple_loss
+from .tdt import tdt_loss, tdt_transducer_loss
 from .transducer import default_chunk, transducer_loss
 
 __all__ = [
@@ -22,5 +23,7 @@ __all__ = [
     "pruning_window",
     "rnnt_loss",
     "simple_loss",
+    "tdt_loss",
+    "tdt_transducer_loss",
     "transducer_loss",
 ]
