@@ -35,6 +35,7 @@ from ..data.loader import Loader, make_loader
 from ..data.tokenizer import MARKERS, Tokenizer
 from ..models.transducer import channels_of
 from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space
+from .held import hold_start
 from .optimizer import make_optimizer
 from .progress import RunLog
 from .recipe import Recipe, RunRecipe, build, recipe_to_dict
@@ -65,8 +66,9 @@ class Task:
     """Before the first step."""
     places: Any
     """The state's shardings."""
-    step: Callable[[Any, Mapping[str, jax.Array]], tuple[Any, dict[str, jax.Array]]]
-    """Not yet compiled; of its metrics, `finite` says whether the gradient was."""
+    step: Callable[..., tuple[Any, dict[str, jax.Array]]]
+    """Of a state, a batch and `constants`; not yet compiled. Of its metrics, `finite` says whether
+    the gradient was."""
     batches: Callable[[int], Batches]
     """The loader from a step on."""
     about: Callable[[Batches], str]
@@ -82,6 +84,8 @@ class Task:
     prepare: Callable[[int, Any], Any] = lambda step, state: state
     """Called with the number of steps done, before the next: what the host does to a state. A
     function of these two alone, or a resumed run would not end as an unbroken one."""
+    constants: tuple[Any, ...] = ()
+    """Arrays that every step reads and none changes; no part of a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -118,8 +122,12 @@ def train(
     start: Start | None = None,
     corpus: Corpus | None = None,
     dev: Corpus | None = None,
+    general: Corpus | None = None,
 ) -> TrainResult:
     """Trains `recipe` in `run_dir`; `start` gives the weights of `recipe.init_from`.
+
+    `corpus`, `dev` and `general` (of the Fisher information) take the place of what the recipe
+    names.
 
     Raises InputError if the folder holds another run or is in use, if the data cannot be used, if
     the loss stays non-finite, if the disk is full, or if the run was told to stop (its checkpoint
@@ -127,7 +135,7 @@ def train(
     """
     _require_heads(recipe)
     with lock_run(run_dir), named_disk_errors(run_dir, "the run stopped"):
-        return _train(recipe, run_dir, resume, start, corpus, dev)
+        return _train(recipe, run_dir, resume, start, corpus, dev, general)
 
 
 def _train(
@@ -137,6 +145,7 @@ def _train(
     start: Start | None,
     corpus: Corpus | None,
     dev: Corpus | None,
+    general: Corpus | None,
 ) -> TrainResult:
     claim(recipe, run_dir, resume)
     corpus = corpus or open_corpus(recipe.data.train, recipe.data.train_split)
@@ -150,8 +159,9 @@ def _train(
         recipe, model=dataclasses.replace(recipe.model, vocab_size=tokenizer.vocab_size)
     )
     mesh = make_mesh(recipe.mesh)
-    optimizer = make_optimizer(recipe.optimizer, recipe.steps)
+    optimizer = make_optimizer(recipe.optimizer, recipe.steps, recipe.adapt)
     graphdef, state, places = initial_state(recipe, mesh, optimizer, corpus, start)
+    held = hold_start(recipe, run_dir, graphdef, state, places, mesh, start, tokenizer, general)
     validation = Validation(graphdef, recipe, dev, tokenizer, mesh)
 
     def batches(first: int) -> Loader:
@@ -181,6 +191,7 @@ def _train(
         rate="wer",
         judge=lambda rates, step: validation.require_speech(rates["wer"], step, recipe.steps),
         left_out=quarantined(corpus),
+        constants=() if held is None else (held,),
     )
     done = drive(task, run_dir, resume=resume, notes=[held_out] if held_out else [])
     return TrainResult(
@@ -330,7 +341,9 @@ def _run(
         batch = next(batches)
         seconds = float(batch["sample_lengths"].sum()) / SAMPLE_RATE
         seconds *= jax.process_count()
-        state, metrics = train_step(task.prepare(step - 1, state), put_batch(batch, mesh))
+        state, metrics = train_step(
+            task.prepare(step - 1, state), put_batch(batch, mesh), *task.constants
+        )
         total_audio += seconds
         window_audio += seconds
         if pending is not None:

@@ -1,12 +1,15 @@
 """AdamW with warm-up, hold and decay; clipping; a guard against non-finite gradients."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from .recipe import OptimizerConfig
+from .adaptation import is_trained
+from .recipe import AdaptConfig, OptimizerConfig
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
@@ -24,9 +27,14 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
     )
 
 
-def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Weight decay acts on matrices only: biases and norms have no scale to keep small."""
-    return optax.chain(
+def make_optimizer(
+    config: OptimizerConfig, steps: int, adapt: AdaptConfig | None = None
+) -> optax.GradientTransformation:
+    """Weight decay acts on matrices only: biases and norms have no scale to keep small.
+
+    Parameters that `adapt` does not train have no state, and are not updated by a gradient of 0.
+    """
+    whole = optax.chain(
         optax.clip_by_global_norm(config.clip_norm),
         optax.adamw(
             learning_rate(config, steps),
@@ -35,10 +43,15 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
         ),
     )
+    if adapt is None or adapt.parts == "all":
+        return whole
+    return optax.masked(whole, partial(is_trained, adapt))
 
 
 def ema_update(average: optax.Params, params: optax.Params, step: jax.Array, decay: float):
     """Exponential moving average whose decay warms up, so that early steps do not linger."""
+    if not decay:
+        return params
     rate = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
     return jax.tree.map(lambda a, p: a + (1.0 - rate) * (p - a), average, params)
 
@@ -67,12 +80,13 @@ def guarded_update(
     *,
     step: jax.Array,
     decay: float,
+    after: Callable[[Any], Any] = lambda params: params,
 ) -> Update:
-    """One step of the optimiser, and of the average whose decay is `decay`."""
+    """One step of the optimiser and then `after`, and of the average whose decay is `decay`."""
     norm = optax.tree.norm(grads)
     finite = jnp.isfinite(norm)
     updates, new_moments = optimizer.update(grads, moments, params)
-    new_params = optax.apply_updates(params, updates)
+    new_params = after(optax.apply_updates(params, updates))
     new_ema = ema_update(ema, new_params, step, decay)
     old = params, ema, moments
     kept = keep_where(finite, (new_params, new_ema, new_moments), old)

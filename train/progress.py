@@ -5,6 +5,8 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -114,9 +116,47 @@ class RunLog:
     def say(self, text: str) -> None:
         """One line for the person who watches, above the bar."""
         if self.bar.disable:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
         else:
             self.console.print(text, markup=False, highlight=False)
+
+
+@contextmanager
+def counted(
+    title: str, unit: str, total: int, *, line_seconds: float = 20.0
+) -> Iterator[Callable[[int], None]]:
+    """Progress of something before the first step; yields a function that is told how many of
+    `total` are done. A bar on a terminal, elsewhere a line every `line_seconds`."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    task = bar.add_task(title, total=total)
+    last = began = time.monotonic()
+
+    def advance(done: int) -> None:
+        nonlocal last
+        bar.update(task, completed=done)
+        now = time.monotonic()
+        if bar.disable and now - last > line_seconds and done:
+            last = now
+            left = (now - began) / done * (total - done)
+            say(f"{title}: {done:,} of {total:,} {unit}, left {left / 60:.1f} min")
+
+    with bar:
+        yield advance
+
+
+def say(text: str) -> None:
+    """One line for the person who watches, where no bar is live."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Curves:

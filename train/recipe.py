@@ -19,6 +19,9 @@ from ..data.tokenizer import TokenizerConfig
 from ..models.transducer import TransducerConfig
 
 T = TypeVar("T")
+LATER = {"later": True}
+"""Metadata of a field that recipes have gained since rows of experiments were run: while it has its
+default, it does not tell a recipe from those (`identity`)."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,45 @@ class LossConfig:
 
 
 @dataclass(frozen=True)
+class FisherConfig:
+    """Where the Fisher information of elastic weight consolidation is measured (`train.fisher`)."""
+
+    data: str = ""
+    """Corpus spec of the general population; '': what the start was trained on."""
+    split: str = "train"
+    utterances: int = 2_000
+    """At most, spread evenly over the corpus."""
+    floor: float = 0.0
+    """No value is smaller, their mean being 1."""
+
+
+@dataclass(frozen=True)
+class AdaptConfig:
+    """How a run stays near the model that it starts from (`train.adaptation`)."""
+
+    parts: Literal["all", "encoder", "prediction", "joint", "encoder+joint", "prediction+joint"] = (
+        "all"
+    )
+    """What is trained; the rest keeps the start's weights, bit for bit."""
+    fixed_norms: bool = False
+    """No dropout, and batch normalisation by its running statistics, which stay as they are."""
+    anchor: Literal["none", "ewc", "l2"] = "none"
+    """ewc: elastic weight consolidation, (weight / 2) sum F (theta - theta*)^2, F the diagonal
+    Fisher information at the start theta*; l2: the same with F = 1."""
+    weight: float = 0.3
+    """lambda of the anchor."""
+    proximal: bool = False
+    """Apply the anchor after the optimiser's step, as its proximal map, and not by its gradient:
+    Adam divides by a gradient's size, so that a gradient, however large, holds nothing."""
+    fisher: FisherConfig = field(default_factory=FisherConfig)
+    distill: float = 0.0
+    """Weight of the divergence from what the start says of the same batch
+    (`train.losses.distillation`)."""
+    distill_stride: int = 4
+    """One in so many frames is compared."""
+
+
+@dataclass(frozen=True)
 class OptimizerConfig:
     """AdamW under a linear warm-up, a plateau and a cosine decay."""
 
@@ -149,11 +191,24 @@ class Recipe(RunRecipe):
     init_from: str = ""
     """Zoo name or model folder whose weights, tokeniser and feature statistics start the run."""
     eval_utterances: int = 128
+    adapt: AdaptConfig = field(default_factory=AdaptConfig, metadata=LATER)
 
 
 def recipe_to_dict(recipe: RunRecipe) -> dict[str, Any]:
     """Plain JSON types of a recipe of any task; tuples become lists."""
     return dataclasses.asdict(recipe)
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """What tells a recipe from others: `recipe_to_dict` without `LATER` fields at their
+    defaults."""
+    found: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        value = getattr(config, f.name)
+        default = f.default if f.default_factory is dataclasses.MISSING else f.default_factory()
+        if not (f.metadata.get("later") and value == default):
+            found[f.name] = identity(value) if dataclasses.is_dataclass(value) else value
+    return found
 
 
 def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:

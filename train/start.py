@@ -23,6 +23,7 @@ STATISTICS_UTTERANCES = 256
 ADDED_PARTS = (
     "arbitrator",
     "heads",
+    "cohort",
     "price",
     "ctc",
     "simple",
@@ -41,6 +42,8 @@ class Start:
     params: Any
     frozen: Any
     tokenizer: Tokenizer
+    data: tuple[str, str] = ("", "")
+    """The corpus that the weights were trained on and its split; '' where that is not known."""
 
 
 def initial_state(

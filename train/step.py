@@ -1,6 +1,7 @@
 """One training step as a pure function, and the state that it maps to the next."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +18,14 @@ from ..models.encoders.separator import SeparatorEncoder
 from ..models.frontend import append_tail
 from ..models.keys import weight_keys
 from ..models.transducer import Transducer
+from .adaptation import (
+    Held,
+    penalty,
+    proximal,
+    trains,
+    with_penalty_gradient,
+    without_frozen,
+)
 from .losses import compute, pruned_transducer_loss, tdt_transducer_loss, transducer_loss
 from .losses.turns import activity_loss, marker_penalties
 from .optimizer import guarded_update, keep_where, learning_rate
@@ -73,6 +82,8 @@ def losses(
     channels'. Several weights depend on the step.
     """
     mask_key, warp_key, encoder_key, prediction_key = jax.random.split(key, 4)
+    encoder_key = training_key(encoder_key, "encoder", recipe)
+    prediction_key = training_key(prediction_key, "prediction", recipe)
     frontend = recipe.model.frontend
     x, lengths = model.features(*append_tail(batch["samples"], batch["sample_lengths"], frontend))
     x = warp_frequency(
@@ -146,6 +157,13 @@ def losses(
         total = total + added
         parts |= {"compute": now.ratio, "price": price, **gate_metrics(now.rates)}
     return total, {"loss": total, **parts}
+
+
+def training_key(key: jax.Array, part: str, recipe: Recipe) -> jax.Array | None:
+    """The key of a part of the model; none where it runs as in inference, without dropout and by
+    its running statistics: by the recipe's wish, or because it is not trained."""
+    fixed = recipe.adapt.fixed_norms or not trains(recipe.adapt, part)
+    return None if fixed else key
 
 
 def arc_options(
@@ -225,16 +243,17 @@ def make_train_step(
     recipe: Recipe,
     optimizer: optax.GradientTransformation,
     rows: NamedSharding | None = None,
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
-    """A step that skips its update where the gradient is not finite, and says so.
+) -> Callable[..., tuple[TrainState, dict[str, jax.Array]]]:
+    """`step(state, batch, held)`: skips its update where the gradient is not finite, and says so.
 
-    `rows`: how a batch's rows lie on the mesh.
+    `rows`: how a batch's rows lie on the mesh. `held` is given where the recipe holds to a start.
     """
+    adapt = recipe.adapt
     schedule = learning_rate(recipe.optimizer, recipe.steps)
     parts = recipe.optimizer.accumulate
 
     def loss_of(params: Any, frozen: Any, batch: Batch, key: jax.Array, step: jax.Array):
-        model = merge_model(graphdef, params, frozen)
+        model = merge_model(graphdef, without_frozen(adapt, params), frozen)
         loss, metrics = losses(model, batch, key, recipe, step, rows)
         # Batch normalisation has moved its running statistics.
         return loss, (metrics, split_model(model)[2])
@@ -270,9 +289,17 @@ def make_train_step(
         ((grads, metrics), frozen), _ = jax.lax.scan(add, (zeros, state.frozen), indexed)
         return grads, metrics, frozen
 
-    def train_step(state: TrainState, batch: Batch):
+    def train_step(state: TrainState, batch: Batch, held: Held | None = None):
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
         grads, metrics, frozen = gradients(state, batch, key)
+        after: dict[str, Any] = {}
+        if held is not None and held.fisher is not None:
+            metrics = {**metrics, "penalty": penalty(state.params, held, adapt.weight)}
+            if adapt.proximal:
+                scale = adapt.weight * schedule(state.step)
+                after = {"after": partial(proximal, held=held, scale=scale)}
+            else:
+                grads = with_penalty_gradient(grads, state.params, held, adapt.weight)
         done = guarded_update(
             optimizer,
             grads,
@@ -281,6 +308,7 @@ def make_train_step(
             state.optimizer,
             step=state.step,
             decay=recipe.optimizer.ema,
+            **after,
         )
         metrics = {**metrics, **done.metrics(schedule(state.step))}
         return (

@@ -147,7 +147,8 @@ def start_from(name_or_path: str) -> "Start":
     from .package import read_model
 
     package = read_model(folder_of(name_or_path))
-    return Start(package.params, package.frozen, package.tokenizer)
+    data = package.recipe.data
+    return Start(package.params, package.frozen, package.tokenizer, (data.train, data.train_split))
 
 
 def export(folder: Path, result: "TrainResult", command: str) -> None:

@@ -24,6 +24,7 @@ from ..data.errors import InputError
 from ..data.files import replace_file
 from ..train.checkpoint import lock_run
 from ..train.experiment import DIGITS, Experiment, Row
+from ..train.recipe import identity
 from .cards import CARD
 from .console import remark
 from .experiment_report import write_report
@@ -166,10 +167,10 @@ def _run_row(results: Results, row: Row, options: Options, launch: Launch) -> Re
 
 def _folder(experiment: Experiment, row: Row, options: Options) -> Path:
     """Where a row is trained: another recipe, start, or place of the digits is another run."""
-    recipes = [dataclasses.asdict(row.recipe)]
+    recipes = [identity(row.recipe)]
     while row.begins_as:
         before = experiment.row(row.begins_as)
-        recipes.append(dataclasses.asdict(before.recipe))
+        recipes.append(identity(before.recipe))
         row = dataclasses.replace(row, recipe=before.recipe)
     key = json.dumps([*recipes, options.digits], sort_keys=True)
     digest = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()

@@ -23,11 +23,11 @@ from jax import export as jax_export
 
 from ..data.errors import InputError
 from ..data.tokenizer import Tokenizer
+from ..train.weights import load_weights
 from .calibration import read_calibrator
 from .programs import Heard, Hypothesis, tokens_of
 from .runtime import use_compilation_cache
 from .transcript import Token
-from .weights import load_weights
 
 if TYPE_CHECKING:
     from .transcriber import Transcriber

@@ -17,8 +17,8 @@ from ..models.keys import weight_keys
 from ..models.transducer import Transducer
 from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from ..train.speakers.recipe import is_speaker_recipe
+from ..train.weights import load_weights, save_weights
 from .cards import CARD, Card, write_card
-from .weights import load_weights, save_weights
 
 RECIPE, WEIGHTS, TOKENIZER = "recipe.json", "weights.safetensors", "tokenizer.model"
 

@@ -18,6 +18,7 @@ from ..models.keys import weight_keys
 from ..models.speakers.network import SpeakerNet
 from ..train.recipe import recipe_to_dict
 from ..train.speakers.recipe import SpeakerRecipe, is_speaker_recipe, speaker_recipe_from_dict
+from ..train.weights import load_weights, save_weights
 from .cards import CARD, Card, write_card
 from .package import (
     RECIPE,
@@ -28,7 +29,6 @@ from .package import (
     recipe_values,
     shapes_of,
 )
-from .weights import load_weights, save_weights
 
 THRESHOLD = "threshold.json"
 

@@ -18,6 +18,7 @@ import soundfile
 from parley.configs import presets
 from parley.data.errors import InputError
 from parley.data.tokenizer import Tokenizer
+from parley.train.weights import save_weights
 from parley.zoo import export
 from parley.zoo.cli import main
 from parley.zoo.exported import (
@@ -31,7 +32,6 @@ from parley.zoo.recognizer import Recognizer
 from parley.zoo.registry import MODELS
 from parley.zoo.transcriber import Transcriber
 from parley.zoo.transcript import Token, Transcript
-from parley.zoo.weights import save_weights
 
 pytestmark = pytest.mark.slow
 
