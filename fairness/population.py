@@ -34,7 +34,7 @@ class Population:
     """Speakers and the metadata of their utterances; made by `population_of`.
 
     Attributes:
-      speakers: S names, in their order of appearance.
+      speakers: S names, sorted, so that nothing depends on the order of a file.
       owner: [U], each utterance's speaker as a number of `speakers`.
       columns: metadata by name, each with an entry an utterance, None where it is missing.
       without_speaker: utterances that name no speaker. They are left out: nobody knows whether two
@@ -98,13 +98,8 @@ class Population:
         return np.array([next(iter(values), math.nan) for values in seen])
 
     def means(self, values: Sequence[float] | np.ndarray) -> np.ndarray:
-        """Speakers' means [S] of a number an utterance [U]; nan ones are left out."""
-        given = np.asarray(values, np.float64)
-        fine = np.isfinite(given)
-        owner, size = self.owner[fine], len(self.speakers)
-        count = np.bincount(owner, minlength=size)
-        total = np.bincount(owner, given[fine], minlength=size)
-        return np.divide(total, count, out=np.full(size, np.nan), where=count > 0)
+        """Speakers' means [S] of a number of each utterance [U]; nan ones are left out."""
+        return speaker_averages(np.asarray(values), self.owner, len(self.speakers))
 
     def column(self, name: str) -> Sequence[Any]:
         """An entry an utterance [U]. Raises InputError where no utterance has it."""
@@ -133,6 +128,14 @@ class Population:
         )
 
 
+def speaker_averages(values: np.ndarray, owner: np.ndarray, speakers: int) -> np.ndarray:
+    """Means [S] of numbers [U] whose speakers are `owner` [U]; nan ones are left out."""
+    fine = np.isfinite(values)
+    count = np.bincount(owner[fine], minlength=speakers)
+    total = np.bincount(owner[fine], values[fine], minlength=speakers)
+    return np.divide(total, count, out=np.full(speakers, np.nan), where=count > 0)
+
+
 def population_of(spoken: Iterable[tuple[str, Mapping[str, Any]]]) -> Population:
     """Gathers (speaker, metadata) of utterances.
 
@@ -156,7 +159,10 @@ def population_of(spoken: Iterable[tuple[str, Mapping[str, Any]]]) -> Population
         owner.append(numbers.setdefault(speaker, len(numbers)))
     for column in columns.values():
         column.extend([None] * (len(owner) - len(column)))
-    return Population(tuple(numbers), np.array(owner, np.int64), dict(columns), unnamed)
+    names = tuple(sorted(numbers))
+    place = np.empty(len(names), np.int64)
+    place[[numbers[name] for name in names]] = np.arange(len(names))
+    return Population(names, place[np.array(owner, np.int64)], dict(columns), unnamed)
 
 
 def population_of_corpus(corpus: Corpus) -> Population:

@@ -237,6 +237,35 @@ def transcribe_corpus(
             yield indices[position], utterance, result
 
 
+def score_each(
+    model: Transcriber,
+    corpus: Corpus,
+    quarantine: list[Rejected],
+    on_audio: Callable[[float], None] | None = None,
+) -> Iterator[tuple[int, Scored]]:
+    """(number, utterance scored against its text, both sides normalised), as they are done; what
+    cannot be used is added to `quarantine`."""
+    for index, utterance, result in transcribe_corpus(model, corpus, quarantine, on_audio):
+        reference = normalize(utterance.text)
+        # Word by word, so that each keeps its confidence; normalising may drop or split a word.
+        heard = [(text, w.confidence) for w in result.words for text in normalize(w.text).split()]
+        hypothesis = " ".join(text for text, _ in heard)
+        right = right_words(reference, hypothesis)
+        yield (
+            index,
+            Scored(
+                utterance.id,
+                utterance.speaker,
+                reference,
+                hypothesis,
+                word_errors(reference, hypothesis),
+                result.duration,
+                utterance.metadata,
+                tuple(HeardWord(*word, ok) for word, ok in zip(heard, right, strict=True)),
+            ),
+        )
+
+
 def evaluate(
     model: Transcriber, corpus: Corpus, *, on_audio: Callable[[float], None] | None = None
 ) -> Evaluation:
@@ -246,23 +275,7 @@ def evaluate(
     """
     began = perf_counter()
     quarantine = quarantined(corpus).copy()
-    scored: dict[int, Scored] = {}
-    for index, utterance, result in transcribe_corpus(model, corpus, quarantine, on_audio):
-        reference = normalize(utterance.text)
-        # Word by word, so that each keeps its confidence; normalising may drop or split a word.
-        heard = [(text, w.confidence) for w in result.words for text in normalize(w.text).split()]
-        hypothesis = " ".join(text for text, _ in heard)
-        right = right_words(reference, hypothesis)
-        scored[index] = Scored(
-            utterance.id,
-            utterance.speaker,
-            reference,
-            hypothesis,
-            word_errors(reference, hypothesis),
-            result.duration,
-            utterance.metadata,
-            tuple(HeardWord(*word, ok) for word, ok in zip(heard, right, strict=True)),
-        )
+    scored = dict(score_each(model, corpus, quarantine, on_audio))
     utterances = [scored[index] for index in sorted(scored)]
     if not any(u.errors.words for u in utterances):
         raise InputError(
