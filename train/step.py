@@ -16,6 +16,7 @@ from ..models.encoders.amortized import AmortizedEncoder
 from ..models.encoders.separator import SeparatorEncoder
 from ..models.frontend import append_tail
 from ..models.keys import weight_keys
+from ..models.remat import rematerialised
 from ..models.transducer import Transducer
 from .losses import compute, pruned_transducer_loss, transducer_loss
 from .losses.turns import activity_loss, marker_penalties
@@ -225,7 +226,8 @@ def make_train_step(
 
     def loss_of(params: Any, frozen: Any, batch: Batch, key: jax.Array, step: jax.Array):
         model = merge_model(graphdef, params, frozen)
-        loss, metrics = losses(model, batch, key, recipe, step, rows)
+        with rematerialised(recipe.remat):
+            loss, metrics = losses(model, batch, key, recipe, step, rows)
         # Batch normalisation has moved its running statistics.
         return loss, (metrics, split_model(model)[2])
 
