@@ -30,6 +30,11 @@ LARGE = dataclasses.replace(
     rnnt.LARGE, encoder=ConformerConfig(width=256, heads=4, blocks=14, output=512)
 )
 
+# The paper's Conformer-L, but causal.
+LARGEST = dataclasses.replace(
+    rnnt.LARGE, encoder=ConformerConfig(width=512, heads=8, blocks=17, output=512)
+)
+
 _WORDS = rnnt.PRESETS["rnnt-tiny-words"]
 _LIBRISPEECH = rnnt.PRESETS["rnnt-30m"]
 
@@ -48,6 +53,13 @@ PRESETS: dict[str, Recipe] = {
             name="conformer-30m",
             description="Causal Conformer transducer of 31.6 M parameters, for LibriSpeech.",
             model=LARGE,
+        ),
+        dataclasses.replace(
+            _LIBRISPEECH,
+            name="conformer-large",
+            description="Causal Conformer-L transducer of about 120 M parameters.",
+            model=LARGEST,
+            optimizer=rnnt.PODS,
         ),
         dataclasses.replace(
             _LIBRISPEECH,

@@ -4,7 +4,8 @@
     parley train conv-rnnt-30m --data.train-split train-clean-100 ...    # accelerators
 
 `conv-rnnt-30m` strides in frequency; `conv-rnnt-paper` has the strides of 1 and the seven LSTMs of
-the paper, at several times the cost, for reference. Compared with the other families in
+the paper, at several times the cost, for reference. `conv-rnnt-large` is for pods: see
+docs/results/plan.md for what it takes. Compared with the other families in
 docs/results/encoders.md.
 """
 
@@ -13,7 +14,8 @@ import dataclasses
 from ..models.encoders.conv_rnnt import ConvRNNTConfig
 from ..models.encoders.lstm import LSTMEncoderConfig
 from ..models.frontend import FrontendConfig
-from .rnnt import LARGE, LIBRISPEECH, TINY, TINY_WORDS
+from ..models.transducer import PredictionConfig
+from .rnnt import LARGE, LIBRISPEECH, PODS, TINY, TINY_WORDS
 
 _TINY = dataclasses.replace(
     TINY,
@@ -33,6 +35,14 @@ _30M = dataclasses.replace(
     encoder=ConvRNNTConfig(
         lstm=LSTMEncoderConfig(width=640, layers=6, output=512, norm=True), shortcut=True
     ),
+)
+
+_120M = dataclasses.replace(
+    LARGE,
+    encoder=ConvRNNTConfig(
+        lstm=LSTMEncoderConfig(width=1280, layers=7, output=640, norm=True), shortcut=True
+    ),
+    prediction=PredictionConfig(embedding=640, width=1280, layers=2, output=640),
 )
 
 _PAPER = dataclasses.replace(
@@ -58,6 +68,13 @@ PRESETS = {
             name="conv-rnnt-30m",
             description="ConvRNN-T for LibriSpeech, as large as rnnt-30m.",
             model=_30M,
+        ),
+        dataclasses.replace(
+            LIBRISPEECH,
+            name="conv-rnnt-large",
+            description="ConvRNN-T of about 120 M parameters, for thousands of hours.",
+            model=_120M,
+            optimizer=PODS,
         ),
         dataclasses.replace(
             LIBRISPEECH,

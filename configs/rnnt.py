@@ -74,6 +74,9 @@ LIBRISPEECH = Recipe(
     checkpoint_every=1_000,
 )
 
+# Of the models of 120 M: wide networks want smaller steps. Not tuned, for want of hardware.
+PODS = OptimizerConfig(peak_lr=5e-4, warmup_steps=10_000)
+
 PRESETS = {
     recipe.name: recipe
     for recipe in (

@@ -29,6 +29,10 @@ LARGE = dataclasses.replace(
     rnnt.LARGE, encoder=TransformerConfig(width=320, heads=5, blocks=17, output=512)
 )
 
+LARGEST = dataclasses.replace(
+    rnnt.LARGE, encoder=TransformerConfig(width=704, heads=11, blocks=17, output=512)
+)
+
 PRESETS: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
@@ -64,6 +68,13 @@ PRESETS: dict[str, Recipe] = {
             name="tt-30m",
             description="Transformer-Transducer of 32.0 M parameters, for LibriSpeech.",
             model=LARGE,
+        ),
+        dataclasses.replace(
+            rnnt.PRESETS["rnnt-30m"],
+            name="tt-large",
+            description="Transformer-Transducer of about 120 M parameters.",
+            model=LARGEST,
+            optimizer=rnnt.PODS,
         ),
     )
 }

@@ -16,6 +16,7 @@ from ..data.augment import AugmentConfig
 from ..data.errors import InputError
 from ..data.loader import DataConfig
 from ..data.tokenizer import TokenizerConfig
+from ..models.remat import Policy
 from ..models.transducer import TransducerConfig
 
 T = TypeVar("T")
@@ -192,6 +193,9 @@ class Recipe(RunRecipe):
     """Zoo name or model folder whose weights, tokeniser and feature statistics start the run."""
     eval_utterances: int = 128
     adapt: AdaptConfig = field(default_factory=AdaptConfig, metadata=LATER)
+    remat: Policy = field(default="none", metadata=LATER)
+    """What an encoder's blocks keep for the backward pass: all; `products`, the results of matrix
+    products; or `blocks`, their inputs alone. Less memory, more computation, the same numbers."""
 
 
 def recipe_to_dict(recipe: RunRecipe) -> dict[str, Any]:

@@ -58,26 +58,12 @@ def initial_state(
     Shapes come first, shardings from the shapes, and the arrays are made where they will live: no
     device ever holds the whole of a large model. Raises InputError if `start` does not fit.
     """
-    graphdef = None
 
     def fresh() -> tuple[Any, Any]:
-        nonlocal graphdef
-        graphdef, params, frozen = split_model(build_model(recipe))
-        return params, frozen
+        return split_model(build_model(recipe))[1:]
 
-    def state_of(params: Any, frozen: Any) -> TrainState:
-        # A copy of its own: the step donates its input, and one buffer cannot be given twice.
-        average = jax.tree.map(jnp.copy, params)
-        return TrainState(
-            seed=jnp.asarray(recipe.seed, jnp.int32),
-            step=jnp.zeros((), jnp.int32),
-            params=params,
-            ema=average,
-            optimizer=optimizer.init(params),
-            frozen=frozen,
-        )
-
-    shapes = jax.eval_shape(lambda: state_of(*fresh()))
+    state_of = partial(_state_of, recipe, optimizer)
+    graphdef, shapes = abstract_state(recipe, optimizer)
     places = shardings(shapes, mesh)
     if start is not None:
         fits((start.params, start.frozen), (shapes.params, shapes.frozen), ADDED_PARTS)
@@ -96,6 +82,36 @@ def initial_state(
     frontend.mean[...], frontend.std[...] = mean, std
     frozen = split_model(model)[2]
     return graphdef, state._replace(frozen=jax.device_put(frozen, places.frozen)), places
+
+
+def abstract_state(
+    recipe: Recipe, optimizer: optax.GradientTransformation
+) -> tuple[Any, TrainState]:
+    """(graph definition, shapes of the state) of a run; nothing is allocated."""
+    graphdef = None
+
+    def born() -> TrainState:
+        nonlocal graphdef
+        graphdef, params, frozen = split_model(build_model(recipe))
+        return _state_of(recipe, optimizer, params, frozen)
+
+    shapes = jax.eval_shape(born)
+    return graphdef, shapes
+
+
+def _state_of(
+    recipe: Recipe, optimizer: optax.GradientTransformation, params: Any, frozen: Any
+) -> TrainState:
+    # A copy of its own: the step donates its input, and one buffer cannot be given twice.
+    average = jax.tree.map(jnp.copy, params)
+    return TrainState(
+        seed=jnp.asarray(recipe.seed, jnp.int32),
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        ema=average,
+        optimizer=optimizer.init(params),
+        frozen=frozen,
+    )
 
 
 def fits(given: Any, shapes: Any, added_parts: tuple[str, ...] = ()) -> None:

@@ -17,6 +17,7 @@ from ..models.encoders.amortized import AmortizedEncoder
 from ..models.encoders.separator import SeparatorEncoder
 from ..models.frontend import append_tail
 from ..models.keys import weight_keys
+from ..models.remat import rematerialised
 from ..models.transducer import Transducer
 from .adaptation import (
     Held,
@@ -254,7 +255,8 @@ def make_train_step(
 
     def loss_of(params: Any, frozen: Any, batch: Batch, key: jax.Array, step: jax.Array):
         model = merge_model(graphdef, without_frozen(adapt, params), frozen)
-        loss, metrics = losses(model, batch, key, recipe, step, rows)
+        with rematerialised(recipe.remat):
+            loss, metrics = losses(model, batch, key, recipe, step, rows)
         # Batch normalisation has moved its running statistics.
         return loss, (metrics, split_model(model)[2])
 

@@ -33,6 +33,7 @@ COMMANDS = {
     "identify": Command("commands_speakers", "identify_command", "which known speaker it is"),
     "inspect": Command("commands_inspect", "inspect_command", "pictures of what a model does"),
     "train": Command("commands_train", "train_command", "train a preset"),
+    "plan": Command("commands_plan", "plan_command", "what a run takes on a pod, not run"),
     "mix": Command("commands_mix", "mix_command", "conversations of a corpus, as files"),
     "ngram": Command("commands_ngram", "ngram_command", "a language model over a model's tokens"),
     "import": Command("commands_import", "import_command", "a public model as a folder of ours"),

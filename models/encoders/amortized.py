@@ -43,6 +43,7 @@ from ..gates import (
 )
 from ..layers import dropout, mask_frames, split_key
 from ..packed_attention import packed_attention
+from ..remat import run_block
 from .transformer import TransformerBlock, TransformerConfig, TransformerEncoder, TransformerShape
 
 
@@ -212,7 +213,7 @@ class AmortizedEncoder(TransformerEncoder):
                 block.attention, y, gates[..., 0], state.blocks[i], part_keys[0]
             )
             y = y + update
-            update = block.feed_forward(y, key=part_keys[1])
+            update = run_block(block.feed_forward, y, key=part_keys[1])
             y = y + gates[..., 1, None].astype(y.dtype) * update
             after.append(block_state)
             drawn.append(gates)

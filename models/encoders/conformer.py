@@ -27,6 +27,7 @@ from jax.typing import DTypeLike
 from ..attention import AttentionState, FeedForward, SelfAttention
 from ..convolution import CausalConv, DepthwiseConv
 from ..layers import ENTRY_BIAS, dropout, split_key
+from ..remat import run_block
 from .causal import CausalEncoder
 
 _INPUT_KERNEL = 3
@@ -201,6 +202,6 @@ class ConformerEncoder(CausalEncoder):
         x = dropout(self.input(jax.nn.swish(x)), self.config.dropout, keys[count])
         after = []
         for i, block in enumerate(self.blocks):
-            x, block_state = block(x, state.blocks[i], key=keys[i])
+            x, block_state = run_block(block, x, state.blocks[i], key=keys[i])
             after.append(block_state)
         return self.output(x), ConformerState(subsampling, tuple(after))

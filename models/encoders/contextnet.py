@@ -27,6 +27,7 @@ from jax.typing import DTypeLike
 from ..convolution import DepthwiseConv
 from ..layers import dropout, split_key
 from ..normalization import BatchNorm
+from ..remat import run_block
 from ..squeeze import SqueezeExcite, SqueezeMode, SqueezeState
 from .causal import CausalEncoder
 
@@ -246,7 +247,7 @@ class ContextNetEncoder(CausalEncoder):
         x = x.astype(self.dtype)
         after = []
         for block, before, block_key in zip(self.blocks, state, keys, strict=True):
-            x, kept = block(x, before, within, block_key)
+            x, kept = run_block(block, x, before, within, block_key)
             within = _thin(within, block.stride)
             after.append(kept)
         with jax.named_scope("output"):

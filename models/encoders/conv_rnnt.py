@@ -30,6 +30,7 @@ from jax.typing import DTypeLike
 from ..convolution import CausalConv, DepthwiseConv, plane_conv
 from ..layers import LSTMState, dropout, split_key
 from ..normalization import BatchNorm
+from ..remat import run_block
 from ..squeeze import SqueezeExcite, SqueezeMode, SqueezeState
 from .causal import CausalEncoder
 from .lstm import LSTMEncoder, LSTMEncoderConfig
@@ -173,7 +174,7 @@ class LocalEncoder(nnx.Module):
             x = x.reshape(*x.shape[:2], -1, self.bins[0]).swapaxes(2, 3)
         after = []
         for layer, before in zip(self.layers, state, strict=True):
-            x, kept = layer(x, before)
+            x, kept = run_block(layer, x, before)
             x = jax.nn.relu(x)
             after.append(kept)
         return self.output(x.reshape(x.shape[0], x.shape[1] // self.subsample, -1)), tuple(after)
@@ -317,7 +318,7 @@ class ConvRNNTEncoder(CausalEncoder):
                 within = within[:, self.subsample - 1 :: self.subsample]
             after_blocks = []
             for block, before, block_key in zip(self.blocks, state.blocks, keys[1:], strict=True):
-                z, kept = block(z, before, within, block_key)
+                z, kept = run_block(block, z, before, within, block_key)
                 after_blocks.append(kept)
         with jax.named_scope("fusion"):
             if not self.blocks:

@@ -13,6 +13,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ..layers import LSTM, LSTMState, dropout, split_key
+from ..remat import run_block
 from .causal import CausalEncoder
 
 
@@ -93,7 +94,7 @@ class LSTMEncoder(CausalEncoder):
         for i, layer in enumerate(self.layers):
             if i == self.config.reduce_after:
                 x = x.reshape(x.shape[0], x.shape[1] // 2, 2 * x.shape[2])
-            x, layer_state = layer(x, state[i])
+            x, layer_state = run_block(layer, x, state[i])
             after.append(layer_state)
             if self.config.norm:
                 x = self.norms[i](x)

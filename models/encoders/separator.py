@@ -22,6 +22,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from ..layers import LSTM, LSTMState, dropout, mask_frames, split_key
+from ..remat import run_block
 from .causal import CausalEncoder
 
 
@@ -202,7 +203,7 @@ class SeparatorEncoder(CausalEncoder):
         state: LSTMState,
         added: jax.Array | None = None,
     ) -> tuple[jax.Array, LSTMState]:
-        x, state = layers[i](x, state, added)
+        x, state = run_block(layers[i], x, state, added)
         return (norms[i](x) if self.config.norm else x), state
 
     def _separation(self, i: int, x: jax.Array, state: LSTMState) -> tuple[jax.Array, LSTMState]:

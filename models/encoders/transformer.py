@@ -23,6 +23,7 @@ from jax.typing import DTypeLike
 
 from ..attention import AttentionState, FeedForward, SelfAttention
 from ..layers import ENTRY_BIAS, dropout, split_key
+from ..remat import run_block
 from .causal import CausalEncoder
 
 
@@ -135,6 +136,6 @@ class TransformerEncoder(CausalEncoder):
         x = dropout(x, self.config.dropout, keys[count])
         after = []
         for i, block in enumerate(self.blocks):
-            x, block_state = block(x, state[i], key=keys[i])
+            x, block_state = run_block(block, x, state[i], key=keys[i])
             after.append(block_state)
         return self.output(self.norm(x)), tuple(after)

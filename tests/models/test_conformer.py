@@ -127,6 +127,7 @@ def encoder_size(width: int, blocks: int, kernel: int, expansion: int, output: i
         ("conformer-s", 144, 16, 8_239_904, 17_362_661),
         ("conformer-m", 256, 16, 25_687_040, 34_809_797),
         ("conformer-30m", 256, 14, 22_519_296, 31_642_053),
+        ("conformer-large", 512, 17, 108_149_760, 117_272_517),
     ],
 )
 def test_parameters_of_the_presets(
@@ -135,7 +136,8 @@ def test_parameters_of_the_presets(
     assert encoder_size(width, blocks, 15, 4, 512) == encoder_parameters
     config = PRESETS[name].model
     assert isinstance(config.encoder, ConformerConfig)
-    assert (config.encoder.heads, config.encoder.left, config.encoder.subsample) == (4, 64, 1)
+    heads = 8 if name == "conformer-large" else 4
+    assert (config.encoder.heads, config.encoder.left, config.encoder.subsample) == (heads, 64, 1)
     model = nnx.eval_shape(lambda: Transducer(config, rngs=weight_keys(0)))
     assert isinstance(model.encoder, ConformerEncoder)
     assert parameter_count(model.encoder) == encoder_parameters

@@ -122,7 +122,12 @@ def test_the_paper_sizes():
 
 @pytest.mark.parametrize(
     ("name", "whole"),
-    [("conv-rnnt-tiny", 1_236_100), ("conv-rnnt-30m", 32_269_537), ("conv-rnnt-paper", 41_780_137)],
+    [
+        ("conv-rnnt-tiny", 1_236_100),
+        ("conv-rnnt-30m", 32_269_537),
+        ("conv-rnnt-large", 119_125_729),
+        ("conv-rnnt-paper", 41_780_137),
+    ],
 )
 def test_golden_parameter_counts(name: str, whole: int):
     from parley.models.transducer import Transducer

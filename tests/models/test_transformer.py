@@ -122,7 +122,11 @@ def encoder_size(config: TransformerConfig, inputs: int) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "encoder_parameters", "parameters"),
-    [("tt-tiny", 1_044_304, 1_200_848), ("tt-30m", 22_922_432, 32_045_189)],
+    [
+        ("tt-tiny", 1_044_304, 1_200_848),
+        ("tt-30m", 22_922_432, 32_045_189),
+        ("tt-large", 110_172_992, 119_295_749),
+    ],
 )
 def test_parameters_of_the_presets(name: str, encoder_parameters: int, parameters: int):
     config = PRESETS[name].model

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jax.typing import ArrayLike
 
@@ -95,7 +95,10 @@ def transducer_loss(
         return jnp.zeros(n_batch, jnp.promote_types(encoded.dtype, jnp.float32))
     axes = _batch_axes(sharding)
     shards = math.prod(axes.values())
-    parameters, static = _prepare(encoded, predicted, joint, blank, hat, chunk, shards)
+    # A program may be compiled for other chips than those that it is traced beside.
+    mesh = None if sharding is None else sharding.mesh
+    platform = mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else None
+    parameters, static = _prepare(encoded, predicted, joint, blank, hat, chunk, shards, platform)
     n_classes = static.n_classes
     check_shapes(n_batch, width, n_classes, labels, encoded_lengths, label_lengths, blank)
 
@@ -127,10 +130,30 @@ def transducer_loss(
     return run(encoded, predicted, parameters, labels, *lengths, fastemit, penalties)
 
 
-def default_chunk(n_classes: int, width: int) -> int:
-    """Returns the cells of a chunk: `CHUNK_BYTES` for V logits and J inputs of the joint each."""
-    most = CHUNK_BYTES.get(jax.default_backend(), OTHER_CHUNK_BYTES)
+def default_chunk(n_classes: int, width: int, platform: str | None = None) -> int:
+    """Returns the cells of a chunk: `CHUNK_BYTES` for V logits and J inputs of the joint each.
+
+    `platform`: that the program is compiled for; None takes JAX's own.
+    """
+    most = CHUNK_BYTES.get(platform or jax.default_backend(), OTHER_CHUNK_BYTES)
     return max(1, most // (4 * (n_classes + width)))
+
+
+def tiles_of(rows: int, n_frames: int, width: int) -> int:
+    """Returns the tiles of rows that are full: at most so many hold cells."""
+    return rows * -(-n_frames // TILE[0]) * -(-width // TILE[1])
+
+
+def chunks_of(
+    rows: int, n_frames: int, width: int, n_classes: int, inputs: int, platform: str | None = None
+) -> int:
+    """Returns how often the loops over chunks turn where `rows` rows are full.
+
+    `width` is U+1, `inputs` J, and the chunk `default_chunk`.
+    """
+    most = tiles_of(rows, n_frames, width)
+    tiles = max(1, min(default_chunk(n_classes, inputs, platform) // math.prod(TILE), most))
+    return -(-most // tiles)
 
 
 class _Static(NamedTuple):
@@ -152,6 +175,7 @@ def _prepare(
     hat: bool,
     chunk: int | None,
     shards: int,
+    platform: str | None,
 ) -> tuple[list[Any], _Static]:
     """Returns what the joint closes over, and what is known of it."""
     n_batch, n_frames, _ = encoded.shape
@@ -169,8 +193,9 @@ def _prepare(
             f"joint must give logits [K, t, u, V], got {cell.shape} for K=1, t={t}, u={u}"
         )
     n_classes = cell.shape[-1]
-    most = -(-n_batch // shards) * -(-n_frames // t) * -(-predicted.shape[1] // u)
-    tiles = max(1, min((chunk or default_chunk(n_classes, encoded.shape[2])) // (t * u), most))
+    most = tiles_of(-(-n_batch // shards), n_frames, predicted.shape[1])
+    cells = chunk or default_chunk(n_classes, encoded.shape[2], platform)
+    tiles = max(1, min(cells // (t * u), most))
     pure, parameters = open_joint(joint, *example(tiles))
     dtype = jnp.promote_types(cell.dtype, jnp.float32)
     return parameters, _Static(pure, n_classes, dtype, blank, hat, tiles)
