@@ -8,7 +8,7 @@ seed, so that a grid that is cut short still compares like with like.
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -21,6 +21,9 @@ DIGITS = "digits/manifest.jsonl"
 """The recording list of the Free Spoken Digit Dataset, as experiments name it; where it really
 lies is said when the experiment is run, and enters no result."""
 
+
+COHORTS = "cohorts.json"
+"""In the specs of a row's training: to which cohorts its speakers belong, see `CohortsOf`."""
 
 FROM_ROW = "row:"
 """`init_from="row:NAME"` starts a row from the model of another row."""
@@ -37,6 +40,17 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class CohortsOf:
+    """Cohorts that another row's errors have found, given to speakers of a row's training."""
+
+    row: str
+    kind: str
+    """One of those that it `finds`."""
+    speech: str
+    """The corpus (its train split) whose speakers are assigned; `COHORTS` stands for the file."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One training run."""
 
@@ -44,6 +58,10 @@ class Row:
     group: str
     """What is compared: rows of one group differ in the seed alone."""
     recipe: AnyRecipe
+    finds: tuple[str, ...] = ()
+    """Kinds of cohorts to look for among its errors, under the conditions discovery, ranking and
+    report."""
+    cohorts: CohortsOf | None = None
 
     @property
     def seed(self) -> int:
@@ -91,7 +109,8 @@ class Experiment:
 
     Raises:
       ValueError: two rows or two conditions of one part share a name, a baseline is no group, or
-        a row starts from one that is not run before it.
+        a row starts from one that is not run before it, or takes cohorts from one that does not
+        find them.
     """
 
     name: str
@@ -109,6 +128,11 @@ class Experiment:
         for i, row in enumerate(self.rows):
             if row.begins_as and row.begins_as not in names[:i]:
                 raise ValueError(f"{self.name}: {row.name} starts from {row.begins_as!r}")
+            if row.cohorts and not any(
+                row.cohorts.row == other.name and row.cohorts.kind in other.finds
+                for other in self.rows[:i]
+            ):
+                raise ValueError(f"{self.name}: {row.name} takes cohorts that are not found")
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -134,11 +158,14 @@ class Experiment:
                 yield from (row.recipe.data.train, row.recipe.data.dev)
 
 
-def with_digits(recipe: R, manifest: str) -> R:
-    """The recipe with the recorded digits read from `manifest`."""
+def with_files(recipe: R, files: Mapping[str, str]) -> R:
+    """The recipe with files of this machine in the place of what stands for them: `DIGITS`,
+    `COHORTS`."""
     made: Any = recipe
-    train, dev = (spec.replace(DIGITS, manifest) for spec in (made.data.train, made.data.dev))
-    data = dataclasses.replace(made.data, train=train, dev=dev)
+    specs = [made.data.train, made.data.dev]
+    for name, path in files.items():
+        specs = [spec.replace(name, path) for spec in specs]
+    data = dataclasses.replace(made.data, train=specs[0], dev=specs[1])
     return dataclasses.replace(made, data=data)
 
 

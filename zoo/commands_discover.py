@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ..fairness.cohorts import Cohorts
+    from ..fairness.describe import Description
+    from ..fairness.discovery import Discovery
     from ..fairness.scores import Scores
 
 
@@ -105,12 +107,7 @@ class DiscoverArguments:
 def discover_command(argv: list[str]) -> int:
     given = parse(DiscoverArguments, argv, "parley fairness discover")
     kind = _check(given)
-    from ..fairness.cohorts import write_cohorts
-    from ..fairness.describe import describe
-    from ..fairness.discovery import Selection, rank_cohorts
-    from ..fairness.regions import Regions
     from ..fairness.scores import THIRDS, split_speakers
-    from .discovery_plot import write_map, write_ranking
     from .discovery_report import print_discovery
 
     given.out.mkdir(parents=True, exist_ok=True)
@@ -119,6 +116,41 @@ def discover_command(argv: list[str]) -> int:
     # Values of metadata are found without looking at errors: nobody is needed for it.
     shares = (0.0, 0.5, 0.5) if kind == "columns" else THIRDS
     splits = split_speakers(scores.speakers, seed=given.seed, shares=shares)
+    made = discover(given, kind, scores, splits, command)
+    if given.json:
+        print(json.dumps(made.record, indent=1, ensure_ascii=False))
+    else:
+        print_discovery(made.found, made.described, made.notes)
+        remark(f"cohorts, {RESULT} and pictures are in {given.out}")
+    for item in rejected:
+        remark(f"left out {item}")
+    return 2 if rejected else 0
+
+
+class Discovered(NamedTuple):
+    """What `discover` has found, and written."""
+
+    found: "Discovery"
+    cohorts: "Cohorts"
+    scores: "Scores"
+    described: "dict[str, Description]"
+    notes: dict[str, Any]
+    record: dict[str, Any]
+
+
+def discover(
+    given: DiscoverArguments, kind: str, scores: "Scores", splits: "np.ndarray", command: str
+) -> Discovered:
+    """Finds, ranks and describes cohorts; writes definition, record and pictures to `given.out`.
+
+    `splits` [S] says which speakers cohorts are found, ranked and reported on.
+    """
+    from ..fairness.cohorts import write_cohorts
+    from ..fairness.describe import describe
+    from ..fairness.discovery import Selection, rank_cohorts
+    from ..fairness.regions import Regions
+    from .discovery_plot import write_map, write_ranking
+
     scores, cohorts, notes, measured = _find(given, kind, scores, splits)
     selection = Selection(
         share=given.share,
@@ -129,13 +161,8 @@ def discover_command(argv: list[str]) -> int:
     )
     found = rank_cohorts(scores, cohorts, splits, selection=selection, seed=given.seed)
     index = cohorts.assign(scores.population)
-    described = dict(
-        zip(
-            cohorts.names,
-            describe(scores, index, len(cohorts.names), measured=measured),
-            strict=True,
-        )
-    )
+    each = describe(scores, index, len(cohorts.names), measured=measured)
+    described = dict(zip(cohorts.names, each, strict=True))
     record = {"command": command, "scores": scores.source, "seed": given.seed, **notes}
     record |= found.as_dict()
     for cohort in record["cohorts"]:
@@ -145,14 +172,7 @@ def discover_command(argv: list[str]) -> int:
     write_ranking(found, given.out / RANKING_PLOT)
     if isinstance(cohorts, Regions):
         write_map(found, cohorts, scores.population, given.out / MAP)
-    if given.json:
-        print(json.dumps(record, indent=1, ensure_ascii=False))
-    else:
-        print_discovery(found, described, notes)
-        remark(f"cohorts, {RESULT} and pictures are in {given.out}")
-    for item in rejected:
-        remark(f"left out {item}")
-    return 2 if rejected else 0
+    return Discovered(found, cohorts, scores, described, notes, record)
 
 
 def _check(given: DiscoverArguments) -> str:

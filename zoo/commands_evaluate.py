@@ -12,7 +12,6 @@ import tyro
 
 from ..data.corpus import EMBEDDED, Corpus, open_corpus, parse_spec
 from ..data.errors import InputError
-from ..data.files import replace_file
 from .arguments import parse
 from .cards import CARD, Measurement, percent, update_card
 from .console import audio_progress, remark, stdout, table
@@ -103,8 +102,7 @@ def evaluate_command(argv: list[str]) -> int:
         evaluation = evaluate(model, corpus, on_audio=advance)
     usage = _usage(given, corpus)
     if given.out:
-        lines = [json.dumps(u.as_dict(), ensure_ascii=False) for u in evaluation.utterances]
-        replace_file(given.out, "\n".join(lines) + "\n")
+        evaluation.write(given.out)
     groups = {column: evaluation.by(column) for column in given.by}
     calibrator = None
     if given.calibrate:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", "Recipe", "SpeakerRecipe")
 
-_USAGE = """usage: parley train PRESET|FOLDER [--run-dir DIR] [--resume] [recipe fields by their paths]
+_USAGE = """usage: parley train PRESET|FOLDER [--run-dir DIR] [--resume] [fields by their paths]
 
 Trains a preset and writes the model's folder; named by a model's folder, it trains that model
 further. A run that was stopped goes on with --resume and the same options; it ends with the

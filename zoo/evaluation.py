@@ -5,10 +5,12 @@ print(evaluation.score, evaluation.confidence)
 evaluation.by("accent")
 """
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -16,6 +18,7 @@ import numpy as np
 
 from ..data.corpus import Corpus, Utterance, quarantined
 from ..data.errors import InputError, Rejected
+from ..data.files import replace_file
 from ..data.text import normalize
 from ..metrics.bootstrap import speaker_bootstrap
 from ..metrics.calibration import (
@@ -178,6 +181,11 @@ class Evaluation:
                 f"the corpus has no column {column!r}: it has {', '.join(sorted(known))}."
             )
         return {value: score(groups[value]) for value in sorted(groups)}
+
+    def write(self, path: Path) -> None:
+        """Every utterance as a JSON line."""
+        lines = [json.dumps(u.as_dict(), ensure_ascii=False) for u in self.utterances]
+        replace_file(path, "\n".join(lines) + "\n")
 
     def examples(self, count: int) -> list[Scored]:
         """Utterances spread evenly over the corpus: chosen by nobody."""

@@ -17,6 +17,7 @@ from ..train.speakers.recipe import SpeakerRecipe
 from .cards import percent
 from .experiment_results import Record, Results, encoder_cost
 from .markdown import block, markdown_table, replace_block
+from .repair_report import cohort_tables
 from .verification_report import INTERVALS, speaker_part
 
 _INTERVALS = """\
@@ -173,6 +174,7 @@ def _part(results: Results, part: Part) -> str:
         sections.append(f"### {part.title}: {condition.name} ({spec})")
         sections.append(_rates(results, part, condition))
         sections.append(_turns(results, part, condition))
+    sections += _cohorts(results, part)
     if thetas := _thetas(results, part):
         sections += [f"### {part.title}: theta moved after training", thetas]
     sections.append(f"### {part.title}: models and training")
@@ -267,6 +269,16 @@ def _turns(results: Results, part: Part, condition: Condition) -> str:
 def _mean_of(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return mean(known) if len(known) == len(values) else None
+
+
+def _cohorts(results: Results, part: Part) -> list[str]:
+    """What became of the cohorts that the part's rows were to serve better."""
+    baseline = [row for row in results.experiment.rows if row.group == part.baseline]
+    found = []
+    for kind in dict.fromkeys(row.cohorts.kind for row in part.rows if row.cohorts):
+        if tables := cohort_tables(results, groups_shown(results, part), baseline, kind):
+            found += [f"### {part.title}: {kind} before and after", tables]
+    return found
 
 
 def _thetas(results: Results, part: Part) -> str:

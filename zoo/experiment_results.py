@@ -60,12 +60,15 @@ class Results:
         record = self.records.get(row.name)
         if record is None or not _same_recipe(record, row.recipe):
             return "not run"
-        if row.begins_as and self.state(self.experiment.row(row.begins_as)) == "not run":
-            return "not run"  # it began as what is no longer there
+        needed = [row.begins_as, row.cohorts.row if row.cohorts else ""]
+        if any(self.state(self.experiment.row(name)) == "not run" for name in needed if name):
+            return "not run"  # what it began with is no longer there
         if record["status"] == "failed":
             return "failed"
         conditions = self.experiment.conditions_of(row)
-        return "done" if all(_has(record, c) for c in conditions) else "not run"
+        found = record.get("cohorts", {})
+        complete = all(_has(record, c) for c in conditions) and set(row.finds) <= found.keys()
+        return "done" if complete else "not run"
 
     def done(self, row: Row) -> Record | None:
         """The record of a finished row."""

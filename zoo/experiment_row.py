@@ -27,7 +27,7 @@ from ..data.errors import InputError
 from ..data.files import replace_file
 from ..metrics.wer import WordErrors
 from ..models.encoders.amortized import AmortizedConfig
-from ..train.experiment import DIGITS, Condition, with_digits
+from ..train.experiment import COHORTS, DIGITS, Condition, with_files
 from ..train.recipe import Recipe, recipe_to_dict
 from ..train.speakers.recipe import AnyRecipe, any_recipe_from_dict
 from .cards import CARD, Training, read_card
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ..train.loop import TrainResult
     from ..train.speakers.training import SpeakerResult
 
-TASK, OUTCOME = "task.json", "outcome.json"
+TASK, OUTCOME, FOUND = "task.json", "outcome.json", "cohorts"
 _PARTS = ("total", "frontend", "encoder", "prediction", "joint")
 _STREAM_SECONDS = 20.0
 THETAS = (0.3, 0.7)
@@ -61,6 +61,11 @@ class Task:
     """Where the recorded digits are listed."""
     start: str = ""
     """The folder of the model that a row of `init_from="row:..."` begins as."""
+    finds: tuple[str, ...] = ()
+    """Kinds of cohorts to look for."""
+    cohorts: str = ""
+    """The folder of the cohorts that `speech` is given to before training."""
+    speech: str = ""
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), indent=1) + "\n"
@@ -74,6 +79,9 @@ class Task:
             values["command"],
             values["digits"],
             values["start"],
+            tuple(values["finds"]),
+            values["cohorts"],
+            values["speech"],
         )
 
 
@@ -90,7 +98,12 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
     from . import load
 
     model = load(folder / "model")
-    evaluations = {c.name: _evaluate(model, c, task.digits) for c in task.conditions}
+    evaluations = {c.name: _evaluate(model, c, task, folder) for c in task.conditions}
+    cohorts = {}
+    if task.finds:
+        from .cohort_row import find_cohorts
+
+        cohorts = {"cohorts": {k: find_cohorts(k, task, folder) for k in task.finds}}
     gated = has_gates(read_recipe(folder / "model"))
     amortized = {"compute": _compute(read_model(folder / "model"), task)} if gated else {}
     return {
@@ -107,6 +120,7 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
         "stream_speed": _stream_speed(model, task),
         "evaluations": evaluations,
         **amortized,
+        **cohorts,
         "recipe": recipe_to_dict(task.recipe),
     }
 
@@ -120,7 +134,7 @@ def trained(task: Task, folder: Path) -> Training:
 
         use_compilation_cache()
         assert isinstance(task.recipe, Recipe)
-        recipe = with_digits(task.recipe, task.digits)
+        recipe = with_files(task.recipe, _files(task, folder))
         source = task.start or recipe.init_from
         start = start_from(source) if source else None
         done = steps_done(folder)
@@ -132,6 +146,17 @@ def trained(task: Task, folder: Path) -> Training:
         )
         export(folder / "model", result, task.command)
     return training_of(folder)
+
+
+def _files(task: Task, folder: Path) -> dict[str, str]:
+    """What stands for files in the recipe, and where they lie."""
+    files = {DIGITS: task.digits}
+    if task.cohorts:
+        from .cohort_row import assign_speech
+
+        files[COHORTS] = str(folder / COHORTS)
+        assign_speech(task, folder / COHORTS)
+    return files
 
 
 def steps_done(folder: Path) -> int | None:
@@ -160,8 +185,8 @@ def training_of(folder: Path) -> Training:
     return training
 
 
-def _evaluate(model: Transcriber, condition: Condition, digits: str) -> dict[str, Any]:
-    corpus = open_corpus(condition.data.replace(DIGITS, digits), condition.split)
+def _evaluate(model: Transcriber, condition: Condition, task: Task, folder: Path) -> dict[str, Any]:
+    corpus = open_corpus(condition.data.replace(DIGITS, task.digits), condition.split)
     total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
     turns: dict[str, Any] = {}
     with audio_progress(condition.name, total) as advance:
@@ -172,6 +197,10 @@ def _evaluate(model: Transcriber, condition: Condition, digits: str) -> dict[str
         else:
             evaluation = evaluate(model, corpus, on_audio=advance)
             speakers = errors_of_speakers(evaluation)
+            if task.finds:
+                from .cohort_row import scored
+
+                evaluation.write(scored(folder, condition.name))
     score = evaluation.score
     return {
         "data": condition.data,

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from ..data.errors import InputError
 from ..data.files import replace_file
@@ -29,7 +30,7 @@ from .cards import CARD
 from .console import remark
 from .experiment_report import write_report
 from .experiment_results import Record, Results
-from .experiment_row import OUTCOME, TASK, Task, failure
+from .experiment_row import FOUND, OUTCOME, TASK, Task, failure
 
 RESULTS, RUNS = Path("docs/results"), Path("runs/experiments")
 
@@ -141,23 +142,41 @@ def _announcement(results: Results, row: Row, waiting: Sequence[Row]) -> str:
 
 
 def _run_row(results: Results, row: Row, options: Options, launch: Launch) -> Record:
-    experiment, start = results.experiment, ""
+    experiment = results.experiment
+    needs: dict[str, Path] = {}  # what a row takes from others -> where it lies
     if row.begins_as:
         before = experiment.row(row.begins_as)
-        start_folder = _folder(experiment, before, options) / "model"
-        if not (start_folder / CARD).exists():
-            # Its numbers may be known from another machine: its weights are needed.
-            remark(f"{row.name} begins as {before.name}, which is trained first")
+        needs[before.name] = _folder(experiment, before, options) / "model" / CARD
+    start = str(needs[row.begins_as].parent) if row.begins_as else ""
+    cohorts = ""
+    if row.cohorts:
+        before = experiment.row(row.cohorts.row)
+        found = _folder(experiment, before, options) / FOUND / row.cohorts.kind
+        needs[before.name] = found
+        cohorts = str(found)
+    for name, path in needs.items():
+        if not path.exists():
+            # Its numbers may be known from another machine: its files are needed.
+            remark(f"{row.name} needs {name}, which is run first")
+            before = experiment.row(name)
             record = _run_row(results, before, options, launch)
             results.put(before, record)
             if record["status"] == "failed":
-                return failure(row.recipe, f"{before.name}, which it begins as, failed.")
-        start = str(start_folder)
+                return failure(row.recipe, f"{name}, which it needs, failed.")
     command = ["parley", "experiment", experiment.name, "--only", row.name]
     if experiment.needs_digits:
         command += ["--digits", DIGITS]
     conditions = experiment.conditions_of(row)
-    task = Task(row.recipe, conditions, shlex.join(command), options.digits, start)
+    task = Task(
+        recipe=row.recipe,
+        conditions=conditions,
+        command=shlex.join(command),
+        digits=options.digits,
+        start=start,
+        finds=row.finds,
+        cohorts=cohorts,
+        speech=row.cohorts.speech if row.cohorts else "",
+    )
     folder = _folder(experiment, row, options)
     # A process that outlived its runner may still be saving: that is no fault of the row.
     with lock_run(folder):
@@ -167,14 +186,18 @@ def _run_row(results: Results, row: Row, options: Options, launch: Launch) -> Re
 
 def _folder(experiment: Experiment, row: Row, options: Options) -> Path:
     """Where a row is trained: another recipe, start, or place of the digits is another run."""
-    recipes = [identity(row.recipe)]
+    made_of: list[Any] = [identity(row.recipe)]
+    named = row.name
+    if row.cohorts:
+        before = _folder(experiment, experiment.row(row.cohorts.row), options)
+        made_of += [before.name, dataclasses.asdict(row.cohorts)]
     while row.begins_as:
         before = experiment.row(row.begins_as)
-        recipes.append(identity(before.recipe))
-        row = dataclasses.replace(row, recipe=before.recipe)
-    key = json.dumps([*recipes, options.digits], sort_keys=True)
+        made_of.append(identity(before.recipe))
+        row = before
+    key = json.dumps([*made_of, options.digits], sort_keys=True)
     digest = hashlib.blake2b(key.encode(), digest_size=4).hexdigest()
-    return options.runs / experiment.name / f"{row.name}-{digest}"
+    return options.runs / experiment.name / f"{named}-{digest}"
 
 
 def launch_process(task: Task, folder: Path) -> Record:

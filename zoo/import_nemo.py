@@ -152,7 +152,7 @@ def _checkpoint(
     import zipfile
 
     try:
-        import torch
+        import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             f"{path} holds a checkpoint of PyTorch, which reads it: pip install "

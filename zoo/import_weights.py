@@ -20,7 +20,7 @@ import numpy as np
 from ..data.errors import InputError
 from ..models.encoders.fastconformer import FastConformerConfig
 from ..models.transducer import TransducerConfig
-from .weights import flatten
+from ..train.weights import flatten
 
 Tree = dict[Any, Any]
 _BATCH_EPSILON = 1e-5

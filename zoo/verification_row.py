@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..data.corpus import open_corpus
-from ..train.experiment import Condition, with_digits
+from ..train.experiment import DIGITS, Condition, with_files
 from ..train.recipe import recipe_to_dict
 from ..train.speakers.recipe import SpeakerRecipe
 from .cards import CARD, Training
@@ -64,7 +64,7 @@ def _trained(task: "Task", folder: Path) -> Training:
 
         assert isinstance(task.recipe, SpeakerRecipe)
         use_compilation_cache()
-        recipe = with_digits(task.recipe, task.digits)
+        recipe = with_files(task.recipe, {DIGITS: task.digits})
         source = task.start or recipe.init_from
         start = speaker_start(source) if source else None
         done = steps_done(folder)
@@ -77,7 +77,6 @@ def _trained(task: "Task", folder: Path) -> Training:
 
 
 def _evaluate(model: SpeakerModel, condition: Condition, digits: str) -> dict[str, Any]:
-    from ..train.experiment import DIGITS
     from .verification import verify_corpus
 
     corpus = open_corpus(
