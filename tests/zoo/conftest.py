@@ -1,6 +1,7 @@
 """A model folder of the smallest size, and recordings that it says something about."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,32 @@ def sts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = SeparatorConfig(width=16, mixture=1, separation=1, recognition=1, output=16)
     folder = tmp_path_factory.mktemp("models") / "sts"
     return write_tiny(folder, encoder, "sts", markers=MARKERS["turns"])
+
+
+@pytest.fixture(scope="session")
+def speaker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A speaker model of random weights; from a cosine of 0.9 on two recordings are of one."""
+    from flax import nnx
+
+    from parley.models.speakers.network import SpeakerNet
+    from parley.zoo.cards import new_card
+    from parley.zoo.presets import speaker_facts_of
+    from parley.zoo.speaker_package import Threshold, write_speaker_model
+    from tones import speaker_recipe
+
+    recipe = replace(speaker_recipe(), name="voices", description="Random weights.")
+    _, params, frozen = nnx.split(SpeakerNet(recipe.model, rngs=nnx.Rngs(3)), nnx.Param, ...)
+    card = new_card(speaker_facts_of(recipe, status="trained"))
+    made = tmp_path_factory.mktemp("models") / "voices"
+    write_speaker_model(
+        made,
+        recipe,
+        nnx.to_pure_dict(params),
+        nnx.to_pure_dict(frozen),
+        Threshold(0.9, 0.1, "voices", "dev"),
+        card,
+    )
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -2,32 +2,26 @@
 
 import json
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
-from flax import nnx
 
 from parley import zoo
 from parley.data.errors import InputError
 from parley.data.speech import speech_mask, speech_only, speech_seconds
-from parley.models.speakers.network import SpeakerNet
 from parley.train.speakers.training import WeighedRecording
 from parley.zoo import cli
-from parley.zoo.cards import new_card, read_card
+from parley.zoo.cards import read_card
 from parley.zoo.enrolment import SpeakerBook, check_speech
-from parley.zoo.presets import speaker_facts_of
 from parley.zoo.speaker_package import (
     THRESHOLD,
-    Threshold,
     read_speaker_model,
-    write_speaker_model,
 )
 from parley.zoo.speakers import SpeakerModel, load_speaker_model
 from parley.zoo.weights_plot import write_weights_plot
-from tones import VoiceCorpus, speaker_recipe
+from tones import VoiceCorpus
 
 RATE = 16_000
 
@@ -38,21 +32,8 @@ def voice(speaker: int, seed: int = 0, seconds: float = 1.6) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights; from a cosine of 0.9 on two recordings are of one speaker."""
-    recipe = replace(speaker_recipe(), name="voices", description="Random weights.")
-    _, params, frozen = nnx.split(SpeakerNet(recipe.model, rngs=nnx.Rngs(3)), nnx.Param, ...)
-    card = new_card(speaker_facts_of(recipe, status="trained"))
-    made = tmp_path_factory.mktemp("models") / "voices"
-    write_speaker_model(
-        made,
-        recipe,
-        nnx.to_pure_dict(params),
-        nnx.to_pure_dict(frozen),
-        Threshold(0.9, 0.1, "voices", "dev"),
-        card,
-    )
-    return made
+def folder(speaker_folder: Path) -> Path:
+    return speaker_folder
 
 
 @pytest.fixture(scope="session")
