@@ -107,15 +107,13 @@ class DiscoverArguments:
 def discover_command(argv: list[str]) -> int:
     given = parse(DiscoverArguments, argv, "parley fairness discover")
     kind = _check(given)
-    from ..fairness.scores import THIRDS, split_speakers
+    from ..fairness.scores import shares_of, split_speakers
     from .discovery_report import print_discovery
 
     given.out.mkdir(parents=True, exist_ok=True)
     command = shlex.join(["parley", "fairness", "discover", *argv])
     scores, rejected = _scores(given, command)
-    # Values of metadata are found without looking at errors: nobody is needed for it.
-    shares = (0.0, 0.5, 0.5) if kind == "columns" else THIRDS
-    splits = split_speakers(scores.speakers, seed=given.seed, shares=shares)
+    splits = split_speakers(scores.speakers, seed=given.seed, shares=shares_of(kind))
     made = discover(given, kind, scores, splits, command)
     if given.json:
         print(json.dumps(made.record, indent=1, ensure_ascii=False))
