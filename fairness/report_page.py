@@ -132,7 +132,7 @@ def _grouping(record: Record, grouping: Record, figures: Sequence[Figure]) -> li
     if any(grouping["systems"]):
         parts += [element("h3", f"How far apart: {name}"), *disparity_part(record, grouping)]
     if grouping["regression"]["reference"] is not None:
-        parts += [element("h3", f"At equal covariates: {name}"), *ratios_part(record, grouping)]
+        parts += [element("h3", f"Rate ratios: {name}"), *ratios_part(record, grouping)]
     if any(grouping["comparisons"]):
         parts += [element("h3", f"What changed, and harm: {name}"), *changes_part(record, grouping)]
     return parts
