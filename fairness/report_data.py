@@ -9,7 +9,7 @@ import numpy as np
 
 from ..data.cohorts import Assignment
 from ..data.errors import InputError
-from .cohorts import Cohorts, Ranking, column_cohorts
+from .cohorts import Choosers, Cohorts, Ranking, column_cohorts
 from .population import Population, population_of
 from .scores import Scores
 
@@ -162,15 +162,15 @@ def cohort_grouping(
     ranking: Ranking,
     *,
     assignment: Assignment | None = None,
-    chosen_by: frozenset[str] | None = None,
+    choosers: Choosers | None = None,
     examples: Mapping[str, Sequence[str]] | None = None,
 ) -> Grouping:
     """By cohorts that `parley fairness discover` has found.
 
     Args:
       assignment: of the speakers, where their metadata do not say it (voices).
-      chosen_by: names of the speakers who found or ranked the cohorts, None where they are not
-        known; they are not reported.
+      choosers: who found or ranked the cohorts, None where that is not known; they are not
+        reported.
 
     Raises:
       InputError: no speaker is of any cohort, or all of those who are have chosen it; or an
@@ -192,8 +192,10 @@ def cohort_grouping(
             ) from None
     if (index < 0).all():
         raise InputError("no speaker of the scores is of any of the cohorts: check --cohorts.")
-    choosers = np.array([s in (chosen_by or ()) for s in population.speakers])
-    if (index[~choosers] < 0).all():
+    kept = np.ones(len(index), bool)
+    if choosers is not None:
+        kept = ~choosers.among(population.speakers)
+    if (index[kept] < 0).all():
         raise InputError(
             "all speakers of the scores have found or ranked the cohorts themselves: evaluate on "
             "other speakers."
@@ -203,23 +205,23 @@ def cohort_grouping(
         source=f"Cohorts of kind {cohorts.kind}, found by parley fairness discover.",
         names=cohorts.names,
         index=index,
-        kept=~choosers,
+        kept=kept,
         roles=ranking.groups,
         of_cohorts=True,
-        disjoint=_disjoint(chosen_by, int(choosers.sum())),
+        disjoint=_disjoint(choosers, int((~kept).sum())),
         boxes=getattr(cohorts, "boxes", None),
         examples=examples or {},
     )
 
 
-def _disjoint(chosen_by: frozenset[str] | None, left_out: int) -> str:
-    if chosen_by is None:
+def _disjoint(choosers: Choosers | None, left_out: int) -> str:
+    if choosers is None:
         return (
             "Which speakers found and ranked the cohorts is not known here, so it was not checked "
             "that they are not reported too."
         )
     checked = (
-        f"Checked by name: none of the {len(chosen_by):,} speakers who found and ranked the "
+        f"Checked by name: none of the {len(choosers):,} speakers who found and ranked the "
         "cohorts is reported"
     )
     return f"{checked}; {left_out:,} of them were in the scores and are left out."

@@ -24,8 +24,6 @@ DISCOVERY, RANKING, REPORT = 0, 1, 2
 """Splits: groups are found on the first, ordered on the second and reported on the third."""
 THIRDS = (1 / 3, 1 / 3, 1 / 3)
 
-_HALVES = (0.0, 1 / 2, 1 / 2)
-
 _KINDS = ("substitutions", "deletions", "insertions", "words")
 _MOST = 1 << 40  # of a count: beyond, sums of them would not be exact
 
@@ -146,12 +144,6 @@ def split_speakers(
     digests = (hashlib.blake2b(name, digest_size=8).digest() for name in names)
     drawn = np.array([int.from_bytes(digest) for digest in digests], np.float64) / 2**64
     return np.searchsorted(edges, drawn, side="right")
-
-
-def shares_of(kind: str) -> tuple[float, ...]:
-    """How speakers are shared out for a kind of cohorts. Values of metadata are there without
-    anybody's errors: nobody is needed to find them."""
-    return _HALVES if kind == "columns" else THIRDS
 
 
 def _row_of(scored: _Scored) -> _Row:

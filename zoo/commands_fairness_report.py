@@ -11,7 +11,7 @@ import tyro
 from ..data.errors import InputError
 from ..data.files import replace_file
 from .arguments import parse
-from .commands_discover import RESULT, SCORES
+from .commands_discover import RESULT
 from .console import remark, step_progress
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ class ReportArguments:
     of their part of the report."""
     assigned: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """What parley fairness assign wrote: which speaker is of which cohort. For those of voices."""
-    found_on: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
-    """The scores that discover was given with --scores; else those in the folder."""
     adjust_for: Annotated[tuple[str, ...], tyro.conf.arg(metavar="COLUMN...")] = ()
     """Columns, of speakers or of recordings, at whose equal values groups are compared too."""
     min_speakers: int = 20
@@ -128,8 +126,8 @@ def _check(given: ReportArguments) -> None:
         raise InputError("a name in --names or a column in --by is given twice: give each once.")
     if not given.by and given.cohorts is None:
         raise InputError("nothing to compare by: give --by COLUMN or --cohorts FOLDER.")
-    if given.cohorts is None and (given.assigned or given.found_on or given.audio):
-        raise InputError("--assigned, --found-on and --audio go with --cohorts FOLDER: give it.")
+    if given.cohorts is None and (given.assigned or given.audio):
+        raise InputError("--assigned and --audio go with --cohorts FOLDER: give it.")
     if given.audio and not given.data:
         raise InputError("--audio needs the recordings: name their corpus with --data.")
     if given.min_speakers < 2:
@@ -158,7 +156,7 @@ def _groupings(given: ReportArguments, systems: "Systems") -> "list[Grouping]":
 
 def _cohorts(given: ReportArguments, folder: Path, systems: "Systems") -> "Grouping":
     from ..data.cohorts import read_assignment
-    from ..fairness.cohorts import read_cohorts
+    from ..fairness.cohorts import read_choosers, read_cohorts
     from ..fairness.report_data import cohort_grouping
 
     cohorts, ranking = read_cohorts(folder)
@@ -167,45 +165,21 @@ def _cohorts(given: ReportArguments, folder: Path, systems: "Systems") -> "Group
         cohorts,
         ranking,
         assignment=read_assignment(given.assigned) if given.assigned else None,
-        chosen_by=_choosers(given, folder),
+        choosers=read_choosers(folder),
         examples=_examples(folder),
     )
 
 
-def _choosers(given: ReportArguments, folder: Path) -> frozenset[str] | None:
-    """Who found or ranked the cohorts; None where that is not known."""
-    from ..fairness.scores import REPORT, read_scores, shares_of, split_speakers
-
-    record, own = _discovery(folder), folder / SCORES
-    path = given.found_on or (own if own.is_file() else None)
-    kind, seed = record.get("kind"), record.get("seed")
-    if path is None:
-        return None
-    if type(seed) is not int:
-        raise InputError(
-            f"{folder / RESULT} does not say how {path.name} was shared out: give the folder as "
-            "parley fairness discover wrote it."
-        )
-    speakers = read_scores(path).speakers
-    splits = split_speakers(speakers, seed=seed, shares=shares_of(str(kind)))
-    return frozenset(s for s, split in zip(speakers, splits, strict=True) if split != REPORT)
-
-
 def _examples(folder: Path) -> dict[str, list[str]]:
-    """Speakers nearest to the centres of clusters."""
-    found = _discovery(folder).get("examples")
-    if not isinstance(found, dict):
-        return {}
-    return {name: [str(s) for s in who] for name, who in found.items() if isinstance(who, list)}
-
-
-def _discovery(folder: Path) -> dict[str, Any]:
-    """What parley fairness discover has written down; empty where it cannot be read."""
+    """Speakers nearest to the centres of clusters; none where nobody has written them down."""
     try:
         record = json.loads((folder / RESULT).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
-    return record if isinstance(record, dict) else {}
+    found = record.get("examples") if isinstance(record, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    return {name: [str(s) for s in who] for name, who in found.items() if isinstance(who, list)}
 
 
 def _players(given: ReportArguments, grouping: "Grouping") -> "list[Html]":

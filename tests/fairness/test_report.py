@@ -11,7 +11,13 @@ from crowds import repaired, scored_rows, write_scores
 from parley.data.cohorts import Assignment
 from parley.data.errors import InputError
 from parley.fairness.clusters import Clusters
-from parley.fairness.cohorts import ColumnCohorts, Ranking
+from parley.fairness.cohorts import (
+    ColumnCohorts,
+    Ranking,
+    choosers_of,
+    read_choosers,
+    write_choosers,
+)
 from parley.fairness.permutation import permutation_test
 from parley.fairness.regions import Regions
 from parley.fairness.report import report
@@ -250,8 +256,8 @@ RANKING = Ranking(
 
 def test_speakers_who_found_the_cohorts_are_not_reported(systems: Systems):
     cohorts = ColumnCohorts(ACCENTS, ("accent",))
-    chosen_by = frozenset(systems.scores.speakers[::3]) | {"somebody else"}
-    grouping = cohort_grouping(systems.population, cohorts, RANKING, chosen_by=chosen_by)
+    choosers = choosers_of([*systems.scores.speakers[::3], "somebody else"])
+    grouping = cohort_grouping(systems.population, cohorts, RANKING, choosers=choosers)
     assert grouping.kept.sum() == 135 - 45
     made = report(systems, [grouping], QUICK)["groupings"][0]
     assert sum(g["speakers"] for g in made["groups"]) == 90
@@ -265,6 +271,21 @@ def test_speakers_who_found_the_cohorts_are_not_reported(systems: Systems):
     assert [g["role"] for g in made["groups"] if g["name"] == "basso"] == ["top"]
 
 
+def test_choosers_are_kept_without_their_names(tmp_path: Path):
+    choosers = choosers_of(["ann", "bob"])
+    write_choosers(tmp_path, choosers)
+    assert read_choosers(tmp_path) == choosers
+    assert choosers.among(["bob", "eve"]).tolist() == [True, False]
+    (path,) = tmp_path.iterdir()
+    assert "ann" not in path.read_text()
+    for damaged in ("[1]", "{}", "[", '"ann"'):
+        path.write_text(damaged)
+        with pytest.raises(InputError, match="discover again"):
+            read_choosers(tmp_path)
+    path.unlink()
+    assert read_choosers(tmp_path) is None
+
+
 def test_nothing_is_claimed_of_who_found_them_where_that_is_unknown(systems: Systems):
     cohorts = ColumnCohorts(ACCENTS, ("accent",))
     grouping = cohort_grouping(systems.population, cohorts, RANKING)
@@ -273,9 +294,9 @@ def test_nothing_is_claimed_of_who_found_them_where_that_is_unknown(systems: Sys
 
 
 def test_cohorts_that_fit_nobody(systems: Systems):
-    cohorts, everyone = ColumnCohorts(ACCENTS, ("accent",)), frozenset(systems.scores.speakers)
+    cohorts, everyone = ColumnCohorts(ACCENTS, ("accent",)), choosers_of(systems.scores.speakers)
     with pytest.raises(InputError, match="evaluate on other speakers"):
-        cohort_grouping(systems.population, cohorts, RANKING, chosen_by=everyone)
+        cohort_grouping(systems.population, cohorts, RANKING, choosers=everyone)
     other = ColumnCohorts(("x", "y"), ("accent",))
     with pytest.raises(InputError, match="check --cohorts"):
         cohort_grouping(systems.population, other, Ranking(("x", "y"), {}))
