@@ -6,11 +6,14 @@
 
 There are `Regions` of a map (`regions`), partitions by majorities in postal areas (`units`),
 clusters of voices (`clusters`) and values of metadata (`ColumnCohorts`, here). A folder holds
-`cohorts.json` and, of some kinds, `arrays.safetensors`; reading it runs nothing that it says.
+`cohorts.json`, of some kinds `arrays.safetensors`, and `choosers.json`, by which the speakers who
+found and ranked the cohorts are told from those whom they may be reported on. Reading it runs
+nothing that it says.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
@@ -26,6 +29,7 @@ from .population import Population
 
 DEFINITION = "cohorts.json"
 ARRAYS = "arrays.safetensors"
+CHOOSERS = "choosers.json"
 _FORMAT = 1
 
 
@@ -168,6 +172,52 @@ def read_cohorts(folder: Path) -> tuple[Cohorts, Ranking]:
             f"{path} is damaged or of another version ({reason}): run parley fairness discover "
             "again."
         ) from None
+
+
+@dataclass(frozen=True)
+class Choosers:
+    """The speakers who found or ranked cohorts: by digests of their names, for the folder may be
+    given to people who are not to know these."""
+
+    digests: frozenset[str]
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+    def among(self, speakers: Sequence[str]) -> np.ndarray:
+        """Which speakers are among them [S] bool."""
+        return np.array([_digest(speaker) in self.digests for speaker in speakers], bool)
+
+
+def choosers_of(speakers: Iterable[str]) -> Choosers:
+    """By their names."""
+    return Choosers(frozenset(map(_digest, speakers)))
+
+
+def write_choosers(folder: Path, choosers: Choosers) -> None:
+    """Beside the definition."""
+    replace_file(folder / CHOOSERS, json.dumps(sorted(choosers.digests)))
+
+
+def read_choosers(folder: Path) -> Choosers | None:
+    """None where the folder does not say.
+
+    Raises:
+      InputError: what it says is damaged.
+    """
+    path = Path(folder) / CHOOSERS
+    try:
+        return Choosers(frozenset(texts(json.loads(path.read_text(encoding="utf-8")))))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}); check the path.") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{path} is damaged: run parley fairness discover again.") from None
+
+
+def _digest(speaker: str) -> str:
+    return hashlib.blake2b(speaker.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def texts(value: Any) -> tuple[str, ...]:

@@ -83,13 +83,13 @@ def fit_mixed_poisson(
         np.unique(speakers[kept], return_inverse=True)[1],
         np.asarray(design, np.float64)[kept],
     )
-    size = data.design.shape[1]
-    if np.linalg.matrix_rank(data.design) < size:
+    kinds = np.unique(data.design, axis=0)  # of categories few, however many speakers
+    if np.linalg.matrix_rank(kinds) < kinds.shape[1]:
         raise ValueError("the columns of the design depend on each other")
     if not data.errors.sum():
         raise ValueError("nobody made an error: there is no rate to compare")
     rate = math.log(data.errors.sum() / np.exp(data.offset).sum())
-    start = np.linalg.lstsq(data.design, np.full(len(data.errors), rate), rcond=None)[0]
+    start = np.linalg.lstsq(kinds, np.full(len(kinds), rate), rcond=None)[0]
     # trust-exact asks for value, gradient and Hessian of one point in turn.
     at: tuple[bytes, _Value] | None = None
 

@@ -91,8 +91,10 @@ def _statistics(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     rates = errors / words
     scatter = n * np.maximum(ee - 2 * rates * ew + rates**2 * ww, 0.0)
     variance = (scatter + _PRIOR_SPEAKERS * expected) / (n - 1 + _PRIOR_SPEAKERS) / words**2
-    precision = ratio(np.ones_like(variance), variance)
-    common = (precision * rates).sum(axis=1, keepdims=True) / precision.sum(axis=1, keepdims=True)
+    # Without any error nothing varies, and nothing differs.
+    precision = np.divide(1.0, variance, out=np.zeros_like(variance), where=variance > 0)
+    weight = np.maximum(precision.sum(axis=1, keepdims=True), 1e-300)
+    common = (precision * rates).sum(axis=1, keepdims=True) / weight
     omnibus = (precision * (rates - common) ** 2).sum(axis=1)
     low = rates.min(axis=1)
     gap = rates.max(axis=1) - low

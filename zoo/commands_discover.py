@@ -145,10 +145,11 @@ def discover(
 
     `splits` [S] says which speakers cohorts are found, ranked and reported on.
     """
-    from ..fairness.cohorts import write_cohorts
+    from ..fairness.cohorts import choosers_of, write_choosers, write_cohorts
     from ..fairness.describe import describe
     from ..fairness.discovery import Selection, rank_cohorts
     from ..fairness.regions import Regions
+    from ..fairness.scores import REPORT
     from .discovery_plot import write_map, write_ranking
 
     scores, cohorts, notes, measured = _find(given, kind, scores, splits)
@@ -169,6 +170,8 @@ def discover(
         cohort["description"] = described[cohort["name"]].as_dict()
     replace_file(given.out / RESULT, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write_cohorts(given.out, cohorts, found.ranking)
+    chose = (s for s, split in zip(scores.speakers, splits, strict=True) if split != REPORT)
+    write_choosers(given.out, choosers_of(chose))
     write_ranking(found, given.out / RANKING_PLOT)
     if isinstance(cohorts, Regions):
         write_map(found, cohorts, scores.population, given.out / MAP)

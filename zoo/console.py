@@ -67,6 +67,22 @@ def audio_progress(title: str, seconds: float) -> Iterator[Callable[[float], Non
         yield advance
 
 
+@contextmanager
+def step_progress(title: str, steps: int) -> Iterator[Callable[[], None]]:
+    """A bar over so many steps; yields the function that is called after each. Nothing is shown
+    without a terminal on stderr."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as progress:
+        task = progress.add_task(title, total=steps)
+        yield lambda: progress.advance(task)
+
+
 class _Lines:
     """Progress for a log file."""
 

@@ -1,5 +1,6 @@
 """Pictures of cohorts: in their order, and regions on the map."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,21 +61,19 @@ def write_ranking(found: Discovery, path: Path) -> None:
 def write_map(found: Discovery, regions: Regions, population: Population, path: Path) -> None:
     """Draws the regions, coloured by their shrunken rates, and the speakers in them."""
     import matplotlib
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
     from matplotlib.figure import Figure
 
     longitude, latitude = coordinates(population)
     west, east, south, north = _extent(longitude, latitude)
-    rates = [100 * c.shrunken for c in found.cohorts if c.rank is not None] or [0.0]
-    middle, half = (min(rates) + max(rates)) / 2, max((max(rates) - min(rates)) / 2, _LEAST_HALF)
+    results = {c.name: c for c in found.cohorts}
+    ranked = [results[name] for name in regions.names]
+    rates = [None if c.rank is None else 100 * c.shrunken for c in ranked]
     with matplotlib.rc_context(_settings()):
         tall = float(np.clip(8 * (north - south) / (east - west), 3.0, 8.0))
         figure = Figure(figsize=(9.0, tall + 0.8), layout="constrained")
         axes = figure.subplots()
         axes.set(xlim=(west, east), ylim=(south, north), xlabel="longitude", ylabel="latitude")
-        colours = ScalarMappable(Normalize(middle - half, middle + half), "cividis_r")
-        _regions(axes, found, regions, colours)
+        colours = draw_boxes(axes, regions.boxes, rates)
         dots = np.flatnonzero(np.isfinite(longitude))
         dots = dots[:: max(1, len(dots) // _MOST_DOTS)]
         axes.plot(longitude[dots], latitude[dots], ".", color="0.2", markersize=1.2, alpha=0.6)
@@ -94,20 +93,32 @@ def write_map(found: Discovery, regions: Regions, population: Population, path: 
         _save(figure, path)
 
 
-def _regions(axes: "Axes", found: Discovery, regions: Regions, colours: "ScalarMappable") -> None:
-    """The boxes, cut to the picture."""
+def draw_boxes(axes: "Axes", boxes: np.ndarray, rates: Sequence[float | None]) -> "ScalarMappable":
+    """Draws regions, cut to the axes' limits; grey where there is no rate.
+
+    Args:
+      boxes: [K, 4], west, east, south, north.
+      rates: WER in percent.
+
+    Returns:
+      The scale of colours.
+    """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
     from matplotlib.patches import Rectangle
 
+    known = [rate for rate in rates if rate is not None] or [0.0]
+    middle, half = (min(known) + max(known)) / 2, max((max(known) - min(known)) / 2, _LEAST_HALF)
+    colours = ScalarMappable(Normalize(middle - half, middle + half), "cividis_r")
     (west, east), (south, north) = axes.get_xlim(), axes.get_ylim()
-    results = {c.name: c for c in found.cohorts}
-    for name, (left, right, low, high) in zip(regions.names, regions.boxes, strict=True):
+    for (left, right, low, high), rate in zip(boxes, rates, strict=True):
         left, right = np.clip([left, right], west, east)
         low, high = np.clip([low, high], south, north)
-        cohort = results[name]
-        fill = "0.9" if cohort.rank is None else colours.to_rgba(np.array(100 * cohort.shrunken))
         box = Rectangle((left, low), right - left, high - low)
+        fill = "0.9" if rate is None else colours.to_rgba(np.array(rate))
         box.set(facecolor=fill, edgecolor="white", linewidth=0.6)
         axes.add_patch(box)
+    return colours
 
 
 def _extent(longitude: np.ndarray, latitude: np.ndarray) -> tuple[float, float, float, float]:

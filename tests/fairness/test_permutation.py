@@ -76,6 +76,7 @@ def test_equal_speakers_and_faultless_groups():
     even = permutation_test(np.ones(8), np.full(8, 10.0), np.arange(8) % 2, permutations=50)
     assert even.p == 1.0
     assert even.relative == 0.0
+    assert permutation_test(np.zeros(8), np.full(8, 10.0), np.arange(8) % 2, permutations=50).p == 1
     errors = np.array([0.0, 0, 0, 2, 2, 2])
     found = permutation_test(errors, np.full(6, 10.0), np.arange(6) // 3, permutations=200)
     assert found.relative == np.inf
