@@ -5,9 +5,10 @@ on at any step, also on another number of hosts. A compiled step needs static sh
 belongs to the shortest of a few buckets that holds it, and every batch of a bucket has one shape.
 (Sorting inside a bucket would change nothing: its length is padded to anyway.)
 
-The rule of an epoch: all usable items come once, in batches of one bucket, in random order. What
-is left over in a bucket moves up into the next longer one; of the longest, fewer items than one
-batch are left out, others in every epoch. An epoch too small for any batch repeats its items.
+The rule of an epoch: all usable items come once (or as often as `copies` says), in batches of one
+bucket, in random order. What is left over in a bucket moves up into the next longer one; of the
+longest, fewer items than one batch are left out, others in every epoch. An epoch too small for any
+batch repeats its items.
 """
 
 import threading
@@ -55,6 +56,7 @@ class PlannedBatch:
     bucket_samples: int
     indices: np.ndarray  # [B] int64, corpus indices
     speeds: np.ndarray  # [B] float64, speed factors
+    copies: np.ndarray  # [B] int64, how often the item came before in the epoch
 
     def process_rows(self, index: int, count: int) -> range:
         """The rows of process `index` of `count`; they lie beside each other."""
@@ -64,9 +66,11 @@ class PlannedBatch:
 
 @dataclass(frozen=True)
 class _Epoch:
-    batches: list[tuple[int, np.ndarray]]  # (bucket, items)
-    speeds: np.ndarray  # [items]
-    samples: np.ndarray  # [items] after the change of speed
+    batches: list[tuple[int, np.ndarray]]  # (bucket, slots)
+    speeds: np.ndarray  # [slots]
+    samples: np.ndarray  # [slots] after the change of speed
+    items: np.ndarray  # [slots]
+    copies: np.ndarray  # [slots]: 0 where an item comes for the first time
 
 
 class BatchPlan:
@@ -88,6 +92,7 @@ class BatchPlan:
         usable: np.ndarray | None = None,
         endless: bool = False,
         bucket_epoch: int = 0,
+        copies: np.ndarray | None = None,
     ):
         """Chooses the buckets; looks at no audio.
 
@@ -108,6 +113,8 @@ class BatchPlan:
           endless: whether epoch e has the indices from e * items on.
           bucket_epoch: the epoch on which the buckets are chosen; what is longer than the longest
             of them is left out of every epoch.
+          copies: how often each item comes in an epoch, `[items]`, on average where that is no
+            whole number; None: once.
 
         Raises:
           InputError: when no item is usable.
@@ -117,6 +124,7 @@ class BatchPlan:
             labels = np.zeros(len(self._durations(0)), np.int64)
         self._labels = labels if callable(labels) else lambda epoch: labels
         self.seed, self.speeds, self.endless = seed, speeds, endless
+        self._copies = copies
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
         first = self._seconds(bucket_epoch)
         self._usable = np.ones(len(first), bool) if usable is None else usable
@@ -175,15 +183,16 @@ class BatchPlan:
                 self._first_steps.append(self._first_steps[-1] + len(self._epoch(epoch).batches))
             number = bisect_right(self._first_steps, step) - 1
             epoch = self._epoch(number)
-            bucket, items = epoch.batches[step - self._first_steps[number]]
-        offset = number * len(epoch.speeds) if self.endless else 0
+            bucket, slots = epoch.batches[step - self._first_steps[number]]
+        offset = number * len(self._usable) if self.endless else 0
         return PlannedBatch(
             step=step,
             epoch=number,
             bucket=bucket,
             bucket_samples=self.buckets[bucket].samples,
-            indices=items + offset,
-            speeds=epoch.speeds[items],
+            indices=epoch.items[slots] + offset,
+            speeds=epoch.speeds[slots],
+            copies=epoch.copies[slots],
         )
 
     def steps_in_epoch(self, epoch: int = 0) -> int:
@@ -195,16 +204,18 @@ class BatchPlan:
         """The share of an epoch's frames that is padding."""
         with self._lock:
             plan = self._epoch(epoch)
-        held = sum(int(plan.samples[items].sum()) for _, items in plan.batches)
-        room = sum(self.buckets[b].samples * len(items) for b, items in plan.batches)
+        held = sum(int(plan.samples[slots].sum()) for _, slots in plan.batches)
+        room = sum(self.buckets[b].samples * len(slots) for b, slots in plan.batches)
         return 1.0 - held / room
 
     def describe(self) -> str:
         """One line: shapes, padding, steps of the first epoch, what does not come in it."""
         with self._lock:
             plan = self._epoch(0)
-        total = len(plan.speeds)
-        used = len(np.unique(np.concatenate([items for _, items in plan.batches])))
+        total = len(self._usable)
+        slots = np.concatenate([slots for _, slots in plan.batches])
+        used = len(np.unique(plan.items[slots]))
+        again = f"; items come {len(slots) / used:.2f} times" if self._copies is not None else ""
         shapes = ", ".join(
             f"{b.size} × {b.seconds:.2f} s × {tokens}"
             for b, tokens in zip(self.buckets, self.label_lengths, strict=True)
@@ -212,7 +223,7 @@ class BatchPlan:
         return (
             f"{len(plan.batches)} batches an epoch, rows × seconds × tokens {shapes}; "
             f"{100 * self.padding():.1f} % padding; "
-            f"{total - used} of {total} items left out of the first epoch"
+            f"{total - used} of {total} items left out of the first epoch{again}"
         )
 
     def _seconds(self, epoch: int) -> np.ndarray:
@@ -230,25 +241,28 @@ class BatchPlan:
 
     def _plan(self, number: int) -> _Epoch:
         rng = np.random.default_rng((self.seed, number, 0x706C616E))
-        durations = self._seconds(number)
+        items, copies = self._slots(number)
+        durations = self._seconds(number)[items]
         speeds = np.asarray(self.speeds)[rng.integers(len(self.speeds), size=len(durations))]
         samples = _sample_counts(durations, speeds)
         # An item that only its slowing down makes too long is played as it was.
         slowed = (samples > self._bounds[-1]) & (speeds < 1.0)
         speeds = np.where(slowed, 1.0, speeds)
         samples = np.where(slowed, _sample_counts(durations, 1.0), samples)
-        labels = self._labels(number)
-        fits = self._usable & (durations >= self.min_seconds) & (durations <= self.max_seconds)
+        labels = self._labels(number)[items]
+        fits = (
+            self._usable[items] & (durations >= self.min_seconds) & (durations <= self.max_seconds)
+        )
         fits &= labels <= self.label_lengths[-1]
-        items = rng.permutation(np.flatnonzero(fits & (samples <= self._bounds[-1])))
+        slots = rng.permutation(np.flatnonzero(fits & (samples <= self._bounds[-1])))
         bucket_of = np.maximum(
-            np.searchsorted(self._bounds, samples[items]),
-            np.searchsorted(self.label_lengths, labels[items]),
+            np.searchsorted(self._bounds, samples[slots]),
+            np.searchsorted(self.label_lengths, labels[slots]),
         )
         batches: list[tuple[int, np.ndarray]] = []
-        rest = items[:0]
+        rest = slots[:0]
         for b, bucket in enumerate(self.buckets):
-            members = np.concatenate([rest, items[bucket_of == b]])
+            members = np.concatenate([rest, slots[bucket_of == b]])
             full = len(members) // bucket.size * bucket.size
             batches += [(b, row) for row in members[:full].reshape(-1, bucket.size)]
             rest = members[full:]
@@ -257,7 +271,18 @@ class BatchPlan:
         if not batches:
             raise InputError(f"no recording of epoch {number} fits the lengths of the buckets.")
         order = rng.permutation(len(batches))
-        return _Epoch([batches[i] for i in order], speeds, samples)
+        return _Epoch([batches[i] for i in order], speeds, samples, items, copies)
+
+    def _slots(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """The item of every slot of an epoch, and how often that item came before it."""
+        count = len(self._usable)
+        if self._copies is None:
+            return np.arange(count), np.zeros(count, np.int64)
+        # Of its own, so that what else is drawn is what it would be without.
+        rng = np.random.default_rng((self.seed, number, 0x636F7079))
+        times = whole_copies(self._copies, rng)
+        items = np.repeat(np.arange(count), times)
+        return items, np.arange(len(items)) - np.repeat(np.cumsum(times) - times, times)
 
 
 def choose_bounds(lengths: np.ndarray, buckets: int) -> list[int]:
@@ -285,6 +310,18 @@ def choose_bounds(lengths: np.ndarray, buckets: int) -> list[int]:
         bounds.append(int(ends[end]) * GRAIN)
         end = int(cut[end])
     return bounds[::-1]
+
+
+def whole_copies(copies: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Whole numbers that are `copies` on average, and in sum to within one.
+
+    Systematic sampling in random order: an utterance of 2.3 copies comes twice or three times.
+    """
+    order = rng.permutation(len(copies))
+    ends = np.floor(np.cumsum(copies[order]) + rng.random() * (copies % 1.0).any())
+    found = np.zeros(len(copies), np.int64)
+    found[order] = np.diff(ends, prepend=0.0)
+    return found
 
 
 def _sample_counts(durations: np.ndarray, speed: np.ndarray | float) -> np.ndarray:

@@ -14,7 +14,7 @@ N, U and K depend on the bucket alone, so a bucket is one compilation.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import Any
 
@@ -37,6 +37,10 @@ Batch = dict[str, np.ndarray]
 _SLACK_SAMPLES = SAMPLE_RATE // 20
 
 
+# Of fields that recipes have gained, see `train.recipe.identity`.
+_LATER = {"later": True}
+
+
 @dataclass(frozen=True)
 class DataConfig:
     """Corpora and the shapes of batches."""
@@ -54,6 +58,12 @@ class DataConfig:
     prefetch: int = 4  # batches ready ahead
     cache_gb: float = 1.0  # decoded recordings kept in memory; an hour takes 0.115
     channel_rule: Rule = "first_free"  # of conversations: the channel of a turn
+    # Who comes more often, see `copies_of`: cohort_group=bottom:4, several joined by &
+    oversample: str = field(default="", metadata=_LATER)
+    # Small cohorts come more often: cohort:0.5 is P(cohort) ~ n^0.5
+    balance: str = field(default="", metadata=_LATER)
+    replay: str = field(default="", metadata=_LATER)  # a corpus that is mixed into every epoch
+    replay_share: float = field(default=0.5, metadata=_LATER)  # of an epoch's utterances
 
 
 class Loader:
@@ -79,6 +89,7 @@ class Loader:
         multiple: int,
         channels: int = 1,
         timed_starts: bool = True,
+        copies: np.ndarray | None = None,
     ):
         if multiple % process_count:
             raise ValueError(f"multiple {multiple} is no multiple of {process_count} processes")
@@ -105,6 +116,7 @@ class Loader:
             usable=usable,
             endless=self._endless,
             bucket_epoch=late_epoch(corpus),
+            copies=copies,
         )
         self._augmenter = Augmenter.create(augment, corpus, seed) if augment else None
         if not self._endless and config.cache_gb > 0:
@@ -209,7 +221,7 @@ class Loader:
                 continue
             try:
                 target = self._target(index, speed, self.plan.label_lengths[planned.bucket])
-                samples = self._samples(index, speed, planned)
+                samples = self._samples(planned, chosen)
             except (InputError, OSError) as error:
                 reason = str(error)
                 self._unusable.put(index, reason)
@@ -228,12 +240,15 @@ class Loader:
                 raise InputError(f"has {target.count} tokens where its length has room for {room}.")
         return target if speed == 1.0 else target.at_speed(speed)
 
-    def _samples(self, index: int, speed: float, planned: PlannedBatch) -> np.ndarray:
+    def _samples(self, planned: PlannedBatch, row: int) -> np.ndarray:
+        index, speed = int(planned.indices[row]), float(planned.speeds[row])
         samples = self.corpus.samples(index)
         if len(samples) / speed > planned.bucket_samples + _SLACK_SAMPLES:
             raise _longer_than_stated(self.corpus, index, samples)
         if self._augmenter:
-            rng = np.random.default_rng((self.seed, planned.epoch, index))
+            copy = int(planned.copies[row])  # each sounds different
+            numbers = (self.seed, planned.epoch, index, *([copy] if copy else []))
+            rng = np.random.default_rng(numbers)
             samples = self._augmenter(samples, speed, rng)
         return samples[: planned.bucket_samples]
 
@@ -251,6 +266,7 @@ def make_loader(
     multiple: int = 1,
     channels: int = 1,
     timed_starts: bool = True,
+    copies: np.ndarray | None = None,
 ) -> Loader:
     """Training batches, endless, from `start_step` on.
 
@@ -266,6 +282,7 @@ def make_loader(
       multiple: batch sizes over all hosts are multiples of it: the number of devices.
       channels: of the model, for conversations.
       timed_starts: whether label_times has those of starts of turns, and not of ends alone.
+      copies: how often each utterance comes in an epoch, see `copies_of`.
 
     Raises:
       InputError: when nothing of the corpus can be used.
@@ -282,6 +299,7 @@ def make_loader(
         multiple=multiple,
         channels=channels,
         timed_starts=timed_starts,
+        copies=copies,
     )
 
 

@@ -37,11 +37,11 @@ def select(
     """
     if not wanted and (limit is None or limit >= len(corpus)):
         return corpus
-    tests = {key: _Test(value) for key, value in wanted.items()}
+    tests = {key: FieldTest(value) for key, value in wanted.items()}
     seen: set[str] = set()
     kept: list[int] = []
     for i in range(len(corpus)):
-        values = _values(corpus.utterance(i))
+        values = fields_of(corpus.utterance(i))
         seen |= values.keys()
         if all(test(values.get(key)) for key, test in tests.items()):
             kept.append(i)
@@ -58,12 +58,12 @@ def select(
     return SelectedCorpus(corpus, kept, spec)
 
 
-def _values(utterance: Utterance) -> dict[str, Any]:
+def fields_of(utterance: Utterance) -> dict[str, Any]:
     own = {"id": utterance.id, "speaker": utterance.speaker, "duration": utterance.duration}
     return {**utterance.metadata, **own}
 
 
-class _Test:
+class FieldTest:
     """One `key=value` of a query, as a predicate on the field's value."""
 
     def __init__(self, value: str):

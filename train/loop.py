@@ -31,7 +31,8 @@ from ..data.audio import SAMPLE_RATE
 from ..data.corpus import Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
 from ..data.files import replace_file
-from ..data.loader import Loader, make_loader
+from ..data.loader import DataConfig, Loader, make_loader
+from ..data.oversampling import copies_of, with_replay
 from ..data.tokenizer import MARKERS, Tokenizer
 from ..models.transducer import channels_of
 from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space
@@ -154,6 +155,7 @@ def _train(
         dev = open_corpus(recipe.data.dev, recipe.data.dev_split)
     elif dev is None:
         corpus, dev, held_out = hold_out(corpus)
+    corpus, copies = _mixed(corpus, recipe.data)
     tokenizer = _tokenizer(recipe, run_dir, corpus, start)
     recipe = dataclasses.replace(
         recipe, model=dataclasses.replace(recipe.model, vocab_size=tokenizer.vocab_size)
@@ -175,6 +177,7 @@ def _train(
             multiple=mesh.shape["data"] * mesh.shape["fsdp"] * recipe.optimizer.accumulate,
             channels=channels_of(recipe.model),
             timed_starts=recipe.loss.turns.start_of_turn,
+            copies=copies,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
@@ -205,6 +208,19 @@ def _train(
         seconds=done.seconds,
         audio_seconds=done.audio_seconds,
     )
+
+
+def _mixed(corpus: Corpus, data: DataConfig) -> tuple[Corpus, np.ndarray | None]:
+    """The corpus with the one that is replayed, and how often each utterance comes in an epoch."""
+    replayed = 0
+    if data.replay:
+        if not 0.0 < data.replay_share < 1.0:
+            raise InputError(
+                f"--data.replay-share lies between 0 and 1, not {data.replay_share:g}."
+            )
+        corpus, replayed = with_replay(corpus, open_corpus(data.replay, data.train_split))
+    share = data.replay_share
+    return corpus, copies_of(corpus, data.oversample, data.balance, replayed=replayed, share=share)
 
 
 def _plan(loader: Any) -> str:

@@ -27,7 +27,14 @@ from .adaptation import (
     with_penalty_gradient,
     without_frozen,
 )
-from .losses import compute, pruned_transducer_loss, tdt_transducer_loss, transducer_loss
+from .losses import (
+    compute,
+    pruned_transducer_loss,
+    tdt_transducer_loss,
+    transducer_arcs,
+    transducer_loss,
+)
+from .losses.distillation import collapsed_divergence, every_frame
 from .losses.turns import activity_loss, marker_penalties
 from .optimizer import guarded_update, keep_where, learning_rate
 from .recipe import Recipe
@@ -73,6 +80,7 @@ def losses(
     recipe: Recipe,
     step: ArrayLike = 0,
     rows: NamedSharding | None = None,
+    teacher: Transducer | None = None,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Mean loss of a batch of utterances, and its parts.
 
@@ -80,7 +88,7 @@ def losses(
     how they lie on a mesh. Of a model with channels, and of one with markers of turns, labels are
     [B, C, U] and label_lengths [B, C]; label_times [B, C, U] and turn_spans [B, C, K, 2] say in
     seconds when markers should come and turns are spoken. A conversation's loss is the sum of its
-    channels'. Several weights depend on the step.
+    channels'. Several weights depend on the step. `teacher`: whom to stay near by distillation.
     """
     mask_key, warp_key, encoder_key, prediction_key = jax.random.split(key, 4)
     encoder_key = training_key(encoder_key, "encoder", recipe)
@@ -142,6 +150,11 @@ def losses(
         ctc = model.channels * ctc
         parts["ctc"] = ctc
         total = total + recipe.loss.ctc_weight * ctc
+    if teacher is not None:
+        said = teacher.encode(x, heard)[0], teacher.predict(labels)
+        apart = divergence(model, teacher, (encoded, predicted), said, targets, recipe, step, rows)
+        parts["distillation"] = apart
+        total = total + recipe.adapt.distill * apart
     turns = recipe.loss.turns
     if turns.activity and activity is not None:
         spans = batch["turn_spans"].reshape(len(activity), -1, 2)
@@ -165,6 +178,33 @@ def training_key(key: jax.Array, part: str, recipe: Recipe) -> jax.Array | None:
     its running statistics: by the recipe's wish, or because it is not trained."""
     fixed = recipe.adapt.fixed_norms or not trains(recipe.adapt, part)
     return None if fixed else key
+
+
+def divergence(
+    model: Transducer,
+    teacher: Transducer,
+    own: tuple[jax.Array, jax.Array],
+    said: tuple[jax.Array, jax.Array],
+    targets: tuple[jax.Array, jax.Array, jax.Array],
+    recipe: Recipe,
+    step: ArrayLike,
+    rows: NamedSharding | None,
+) -> jax.Array:
+    """How far the model's lattices lie from the teacher's: mean over utterances, in nats.
+
+    own, said: (encoded [B, T, J], predicted [B, U+1, J]) of the model and of the teacher; targets:
+    labels [B, U], lengths [B], label_lengths [B].
+    """
+    labels, lengths, label_lengths = targets
+    stride = recipe.adapt.distill_stride
+    first = jnp.asarray(step) % stride
+    arcs = []
+    for network, (encoded, predicted) in ((teacher, said), (model, own)):
+        some, frames = every_frame(encoded, lengths, stride, first)
+        sides = some, predicted, network.joint_logits, labels, frames, label_lengths
+        arcs.append(transducer_arcs(*sides, hat=recipe.model.joint.hat, sharding=rows))
+    apart = collapsed_divergence(jax.lax.stop_gradient(arcs[0]), arcs[1], frames, label_lengths)
+    return model.channels * stride * apart.mean()
 
 
 def arc_options(
@@ -253,19 +293,26 @@ def make_train_step(
     schedule = learning_rate(recipe.optimizer, recipe.steps)
     parts = recipe.optimizer.accumulate
 
-    def loss_of(params: Any, frozen: Any, batch: Batch, key: jax.Array, step: jax.Array):
+    def loss_of(
+        params: Any, frozen: Any, batch: Batch, key: jax.Array, step: jax.Array, held: Held | None
+    ):
         model = merge_model(graphdef, without_frozen(adapt, params), frozen)
+        teacher = None
+        if held is not None and adapt.distill:
+            teacher = merge_model(graphdef, held.params, held.frozen)
         with rematerialised(recipe.remat):
-            loss, metrics = losses(model, batch, key, recipe, step, rows)
+            loss, metrics = losses(model, batch, key, recipe, step, rows, teacher)
         # Batch normalisation has moved its running statistics.
         return loss, (metrics, split_model(model)[2])
 
     gradient = jax.grad(loss_of, has_aux=True)
 
-    def gradients(state: TrainState, batch: Batch, key: jax.Array):
+    def gradients(state: TrainState, batch: Batch, key: jax.Array, held: Held | None):
         """Gradients, metrics and the variables without a gradient after this batch."""
         if parts == 1:
-            grads, (metrics, frozen) = gradient(state.params, state.frozen, batch, key, state.step)
+            grads, (metrics, frozen) = gradient(
+                state.params, state.frozen, batch, key, state.step, held
+            )
             return grads, metrics, frozen
         # Every part takes rows from every device, so that no rows move between devices.
         cut = {
@@ -277,14 +324,14 @@ def make_train_step(
             total, frozen = carry
             index, some = part
             grads, (metrics, frozen) = gradient(
-                state.params, frozen, some, jax.random.fold_in(key, index), state.step
+                state.params, frozen, some, jax.random.fold_in(key, index), state.step, held
             )
             total = jax.tree.map(lambda t, r: t + r / parts, total, (grads, metrics))
             return (total, frozen), None
 
         first = {k: v[0] for k, v in cut.items()}
         grads, (metrics, _) = jax.eval_shape(
-            gradient, state.params, state.frozen, first, key, state.step
+            gradient, state.params, state.frozen, first, key, state.step, held
         )
         zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), (grads, metrics))
         indexed = (jnp.arange(parts), cut)
@@ -293,7 +340,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Batch, held: Held | None = None):
         key = jax.random.fold_in(jax.random.key(state.seed), state.step)
-        grads, metrics, frozen = gradients(state, batch, key)
+        grads, metrics, frozen = gradients(state, batch, key, held)
         after: dict[str, Any] = {}
         if held is not None and held.fisher is not None:
             metrics = {**metrics, "penalty": penalty(state.params, held, adapt.weight)}

@@ -11,7 +11,7 @@ from .pruned import (
 from .rnnt import rnnt_loss
 from .simple import simple_loss
 from .tdt import tdt_loss, tdt_transducer_loss
-from .transducer import default_chunk, transducer_loss
+from .transducer import default_chunk, transducer_arcs, transducer_loss
 
 __all__ = [
     "PrunedLoss",
@@ -25,5 +25,6 @@ __all__ = [
     "simple_loss",
     "tdt_loss",
     "tdt_transducer_loss",
+    "transducer_arcs",
     "transducer_loss",
 ]

@@ -93,14 +93,9 @@ def transducer_loss(
         raise ValueError(f"chunk must be at least 1 cell, got {chunk}")
     if n_frames == 0 or n_batch == 0:
         return jnp.zeros(n_batch, jnp.promote_types(encoded.dtype, jnp.float32))
-    axes = _batch_axes(sharding)
-    shards = math.prod(axes.values())
-    # A program may be compiled for other chips than those that it is traced beside.
-    mesh = None if sharding is None else sharding.mesh
-    platform = mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else None
-    parameters, static = _prepare(encoded, predicted, joint, blank, hat, chunk, shards, platform)
-    n_classes = static.n_classes
-    check_shapes(n_batch, width, n_classes, labels, encoded_lengths, label_lengths, blank)
+    parameters, static = _prepare(encoded, predicted, joint, blank, hat, chunk, sharding)
+    shape = n_batch, width, static.n_classes
+    check_shapes(*shape, labels, encoded_lengths, label_lengths, blank)
 
     def of_rows(encoded, predicted, parameters, labels, frames, lengths, fastemit, penalties):
         classes = classes_of(labels, lengths)
@@ -109,25 +104,71 @@ def transducer_loss(
         log_label = penalised(log_label, frames, **penalties)
         return lattice_loss(log_blank, log_label, frames, lengths, fastemit=fastemit)
 
-    run: Any = of_rows
     penalties = {
         "delay_penalty": delay_penalty,
         "label_penalties": label_penalties,
         "window": window,
     }
-    if sharding is not None and axes:
-        rows = P(tuple(axes))
-        kinds = {"delay_penalty": P(), "label_penalties": rows, "window": rows}
-        run = jax.shard_map(
-            of_rows,
-            mesh=sharding.mesh,
-            in_specs=(rows, rows, P(), rows, rows, rows, P(), kinds),
-            out_specs=rows,
-            axis_names=set(axes),
-            check_vma=False,
-        )
+    kinds = {"delay_penalty": False, "label_penalties": True, "window": True}
+    run = _by_rows(of_rows, sharding, (True, True, False, True, True, True, False, kinds))
     lengths = encoded_lengths, label_lengths
     return run(encoded, predicted, parameters, labels, *lengths, fastemit, penalties)
+
+
+def transducer_arcs(
+    encoded: Array,
+    predicted: Array,
+    joint: Joint,
+    labels: ArrayLike,
+    encoded_lengths: ArrayLike,
+    label_lengths: ArrayLike,
+    *,
+    blank: int = 0,
+    hat: bool = False,
+    sharding: NamedSharding | None = None,
+    chunk: int | None = None,
+) -> tuple[Array, Array]:
+    """Returns the log-probabilities of blank and of the next label in every cell, [B, T, U+1] each.
+
+    Arguments as those of `transducer_loss`, which is a function of these alone. Padding is 0, and
+    so is its gradient; the last column of a row has no next label.
+
+    Raises:
+      ValueError: as `transducer_loss`.
+    """
+    check_sides(encoded, predicted)
+    labels, encoded_lengths, label_lengths = map(
+        jnp.asarray, (labels, encoded_lengths, label_lengths)
+    )
+    parameters, static = _prepare(encoded, predicted, joint, blank, hat, chunk, sharding)
+    shape = encoded.shape[0], predicted.shape[1], static.n_classes
+    check_shapes(*shape, labels, encoded_lengths, label_lengths, blank)
+
+    def of_rows(encoded, predicted, parameters, labels, frames, lengths):
+        classes = classes_of(labels, lengths)
+        return _arc_log_probs(static, encoded, predicted, parameters, classes, frames, lengths)
+
+    run = _by_rows(of_rows, sharding, (True, True, False, True, True, True))
+    return run(encoded, predicted, parameters, labels, encoded_lengths, label_lengths)
+
+
+def _by_rows(function: Any, sharding: NamedSharding | None, split: Any) -> Any:
+    """`function`, each device on its own rows where `sharding` splits them.
+
+    split: for every argument, whether it has rows; all results do.
+    """
+    axes = _batch_axes(sharding)
+    if sharding is None or not axes:
+        return function
+    rows = P(tuple(axes))
+    return jax.shard_map(
+        function,
+        mesh=sharding.mesh,
+        in_specs=jax.tree.map(lambda yes: rows if yes else P(), split),
+        out_specs=rows,
+        axis_names=set(axes),
+        check_vma=False,
+    )
 
 
 def default_chunk(n_classes: int, width: int, platform: str | None = None) -> int:
@@ -174,11 +215,14 @@ def _prepare(
     blank: int,
     hat: bool,
     chunk: int | None,
-    shards: int,
-    platform: str | None,
+    sharding: NamedSharding | None,
 ) -> tuple[list[Any], _Static]:
     """Returns what the joint closes over, and what is known of it."""
     n_batch, n_frames, _ = encoded.shape
+    shards = math.prod(_batch_axes(sharding).values())
+    # A program may be compiled for other chips than those that it is traced beside.
+    mesh = None if sharding is None else sharding.mesh
+    platform = mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else None
     t, u = TILE
 
     def example(tiles: int) -> tuple[Any, Any]:
