@@ -10,6 +10,8 @@ and for a model that learns turns, with its channels C and at most K turns on on
     labels [B, C, U], label_lengths [B, C], label_times [B, C, U] (seconds at which a marker should
     come, else NaN), turn_spans [B, C, K, 2] (seconds from start to end, NaN where no turn is)
 
+and for one that is told cohorts, cohort [B, K] float32, zeros where it is unknown.
+
 N, U and K depend on the bucket alone, so a bucket is one compilation.
 """
 
@@ -24,6 +26,7 @@ from .ahead import Quarantine, loaded_ahead
 from .audio import SAMPLE_RATE
 from .augment import AugmentConfig, Augmenter
 from .batching import BatchPlan, PlannedBatch, choose_bounds
+from .cohort_rows import CohortRows
 from .corpus import Corpus, Utterance, is_endless, late_epoch
 from .errors import InputError, Rejected
 from .targets import Speller, Target, label_arrays
@@ -90,12 +93,14 @@ class Loader:
         channels: int = 1,
         timed_starts: bool = True,
         copies: np.ndarray | None = None,
+        cohorts: CohortRows | None = None,
     ):
         if multiple % process_count:
             raise ValueError(f"multiple {multiple} is no multiple of {process_count} processes")
         self.corpus, self.config = corpus, config
         self._speller = Speller(tokenizer, channels, config.channel_rule, timed_starts)
         self.seed, self.process_index, self.process_count = seed, process_index, process_count
+        self._cohorts = cohorts
         self._unusable = Quarantine(corpus)
         self.quarantine: list[Rejected] = self._unusable.rejected
         self._batches: Any = None  # grain's iterator; None while it is closed
@@ -209,6 +214,9 @@ class Loader:
             batch["index"][row] = index
             targets.append(target)
         room = self.plan.label_lengths[planned.bucket]
+        if self._cohorts is not None:
+            known = [self._cohorts(self.corpus.utterance(i)) for i in batch["index"].tolist()]
+            batch["cohort"] = np.stack(known)
         return batch | label_arrays(targets, room, by_turns=self._speller.by_turns)
 
     def _row(self, planned: PlannedBatch, row: int) -> tuple[int, np.ndarray, Target]:
@@ -267,6 +275,7 @@ def make_loader(
     channels: int = 1,
     timed_starts: bool = True,
     copies: np.ndarray | None = None,
+    cohorts: CohortRows | None = None,
 ) -> Loader:
     """Training batches, endless, from `start_step` on.
 
@@ -283,6 +292,7 @@ def make_loader(
       channels: of the model, for conversations.
       timed_starts: whether label_times has those of starts of turns, and not of ends alone.
       copies: how often each utterance comes in an epoch, see `copies_of`.
+      cohorts: of a model that is told them.
 
     Raises:
       InputError: when nothing of the corpus can be used.
@@ -300,6 +310,7 @@ def make_loader(
         channels=channels,
         timed_starts=timed_starts,
         copies=copies,
+        cohorts=cohorts,
     )
 
 

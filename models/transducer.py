@@ -17,6 +17,7 @@ from flax import nnx
 from jax.typing import DTypeLike
 
 from .centred_frontend import CentredFrontendConfig, CentredLogMel, CentredState
+from .cohorts import CohortConfig, CohortInput
 from .encoders import EncoderConfig, make_encoder
 from .encoders.separator import SeparatorConfig
 from .frontend import FrontendConfig, FrontendState, LogMel
@@ -73,6 +74,7 @@ class TransducerConfig:
       ctc: add a linear head on the encoder, for an auxiliary CTC loss.
       simple: add two linear heads, on the encoder and on the prediction network, whose sum is the
         simple joiner of the pruned loss.
+      cohort: what the encoder is told of the speaker beside the audio.
     """
 
     vocab_size: int
@@ -84,6 +86,8 @@ class TransducerConfig:
     joint: JointConfig = dataclasses.field(default_factory=JointConfig)
     ctc: bool = False
     simple: bool = False
+    # Left out of what tells recipes apart while it is off: `train.recipe.identity`.
+    cohort: CohortConfig = dataclasses.field(default_factory=CohortConfig, metadata={"later": True})
 
 
 def channels_of(config: TransducerConfig) -> int:
@@ -268,9 +272,13 @@ class Transducer(nnx.Module):
         self.ctc = (
             nnx.Linear(width, config.vocab_size, dtype=dtype, rngs=rngs) if config.ctc else None
         )
-        # Last of all: a model with these heads begins with the other parameters of one without.
+        # Last of all: a model with these parts begins with the other parameters of one without.
         self.simple = (
             SimpleJoint(width, config.vocab_size, rngs=rngs, dtype=dtype) if config.simple else None
+        )
+        size = config.frontend.size
+        self.cohort = (
+            CohortInput(config.cohort, size, rngs=rngs) if config.cohort.kind != "off" else None
         )
         samples = config.frontend.step * self.encoder.stride
         self.samples_per_step = samples * self.encoder.chunk
@@ -282,11 +290,23 @@ class Transducer(nnx.Module):
         return self.frontend(samples, lengths)
 
     def encode(
-        self, x: jax.Array, lengths: jax.Array, *, key: jax.Array | None = None
+        self,
+        x: jax.Array,
+        lengths: jax.Array,
+        *,
+        key: jax.Array | None = None,
+        cohort: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
         """Features [B, T, D] and lengths [B] -> `(encoded [B, T // stride, J], lengths [B])`; with
-        channels, [B * channels] rows."""
-        return self.encoder(x, lengths, key=key)
+        channels, [B * channels] rows. `cohort` [B, K]: of a model that is told it."""
+        return self.encoder(self.told(x, cohort), lengths, key=key)
+
+    def told(
+        self, x: jax.Array, cohort: jax.Array | None = None, *, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Features [B, T, D] with what the model is told of cohorts [B, K]; without such an input,
+        as they are. A key is given in training."""
+        return x if self.cohort is None else self.cohort(x, cohort, key=key)
 
     def predict(self, labels: jax.Array, *, key: jax.Array | None = None) -> jax.Array:
         """Labels [B, U] -> [B, U + 1, J]: after the start symbol, and after each label."""
@@ -361,7 +381,7 @@ class Transducer(nnx.Module):
             )
         frontend: Any = self.frontend  # each takes its own state
         x, after = frontend.step(samples, state.frontend)
-        encoded, encoder = self.encoder.step(x, state.encoder)
+        encoded, encoder = self.encoder.step(self.told(x), state.encoder)
         return encoded, StreamState(after, encoder)
 
 

@@ -28,6 +28,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ..data.audio import SAMPLE_RATE
+from ..data.cohort_rows import CohortRows
 from ..data.corpus import Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
 from ..data.files import replace_file
@@ -163,6 +164,7 @@ def _train(
     mesh = make_mesh(recipe.mesh)
     optimizer = make_optimizer(recipe.optimizer, recipe.steps, recipe.adapt)
     graphdef, state, places = initial_state(recipe, mesh, optimizer, corpus, start)
+    cohorts = _cohorts(recipe, corpus)
     held = hold_start(recipe, run_dir, graphdef, state, places, mesh, start, tokenizer, general)
     validation = Validation(graphdef, recipe, dev, tokenizer, mesh)
 
@@ -178,6 +180,7 @@ def _train(
             channels=channels_of(recipe.model),
             timed_starts=recipe.loss.turns.start_of_turn,
             copies=copies,
+            cohorts=cohorts,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         )
@@ -221,6 +224,16 @@ def _mixed(corpus: Corpus, data: DataConfig) -> tuple[Corpus, np.ndarray | None]
         corpus, replayed = with_replay(corpus, open_corpus(data.replay, data.train_split))
     share = data.replay_share
     return corpus, copies_of(corpus, data.oversample, data.balance, replayed=replayed, share=share)
+
+
+def _cohorts(recipe: Recipe, corpus: Corpus) -> CohortRows | None:
+    """Raises InputError where the model is told cohorts and the corpus knows none of them."""
+    told = recipe.model.cohort
+    if told.kind == "off":
+        return None
+    rows = CohortRows(told.column, told.values)
+    rows.of(corpus)
+    return rows
 
 
 def _plan(loader: Any) -> str:

@@ -88,7 +88,8 @@ def losses(
     how they lie on a mesh. Of a model with channels, and of one with markers of turns, labels are
     [B, C, U] and label_lengths [B, C]; label_times [B, C, U] and turn_spans [B, C, K, 2] say in
     seconds when markers should come and turns are spoken. A conversation's loss is the sum of its
-    channels'. Several weights depend on the step. `teacher`: whom to stay near by distillation.
+    channels'. Of a model that is told cohorts, cohort [B, K]. `teacher`: whom to stay near by
+    distillation. Several weights depend on the step.
     """
     mask_key, warp_key, encoder_key, prediction_key = jax.random.split(key, 4)
     encoder_key = training_key(encoder_key, "encoder", recipe)
@@ -104,6 +105,7 @@ def losses(
         high_hz=frontend.high_hz,
     )
     x = spec_augment(mask_key, x, lengths, recipe.augment, bins=frontend.bins)
+    unaware, x = x, told(model, x, batch, key)
     encoder, now, heard, activity = model.encoder, None, lengths, None
     if isinstance(encoder, SeparatorEncoder):
         encoded, lengths, activity = encoder.separate(x, lengths, key=encoder_key)
@@ -112,7 +114,7 @@ def losses(
         encoded, lengths, gates = encoder.masked(x, lengths, key=encoder_key, relaxation=relaxed)
         now = compute.spent(gates, lengths, gated_cost(recipe.model))
     else:
-        encoded, lengths = model.encode(x, lengths, key=encoder_key)
+        encoded, lengths = encoder(x, lengths, key=encoder_key)
     # A channel is a row like any other from here on.
     labels = batch["labels"].reshape(len(encoded), -1)
     label_lengths = batch["label_lengths"].reshape(-1)
@@ -151,7 +153,7 @@ def losses(
         parts["ctc"] = ctc
         total = total + recipe.loss.ctc_weight * ctc
     if teacher is not None:
-        said = teacher.encode(x, heard)[0], teacher.predict(labels)
+        said = teacher.encode(unaware, heard)[0], teacher.predict(labels)
         apart = divergence(model, teacher, (encoded, predicted), said, targets, recipe, step, rows)
         parts["distillation"] = apart
         total = total + recipe.adapt.distill * apart
@@ -171,6 +173,14 @@ def losses(
         total = total + added
         parts |= {"compute": now.ratio, "price": price, **gate_metrics(now.rates)}
     return total, {"loss": total, **parts}
+
+
+def told(model: Transducer, x: jax.Array, batch: Batch, key: jax.Array) -> jax.Array:
+    """Features with what the model is told of the batch's cohorts, some of them forgotten."""
+    if model.cohort is None:
+        return x
+    # Beside the other keys, which are those of a model that is told nothing.
+    return model.told(x, batch.get("cohort"), key=jax.random.fold_in(key, 0x636F68))
 
 
 def training_key(key: jax.Array, part: str, recipe: Recipe) -> jax.Array | None:

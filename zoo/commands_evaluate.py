@@ -6,7 +6,7 @@ import math
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
@@ -59,6 +59,9 @@ class EvaluateArguments:
     the model's folder, from where it is applied to every later transcript."""
     update_card: bool = False
     """Enter the result into the model's card."""
+    cohort_input: Literal["unknown", "true", "shuffled"] = "unknown"
+    """Of a model that is told the speaker's cohort: tell it the one in the metadata, another
+    speaker's, or none."""
     examples: int = 0
     """Show so many references and hypotheses, spread evenly over the corpus."""
     json: bool = False
@@ -99,7 +102,12 @@ def evaluate_command(argv: list[str]) -> int:
         return report_conversations(given, _command(given), split, model, corpus)
     total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
     with audio_progress("evaluating", total) as advance:
-        evaluation = evaluate(model, corpus, on_audio=advance)
+        if given.cohort_input == "unknown":
+            evaluation = evaluate(model, corpus, on_audio=advance)
+        else:
+            from .cohort_input import evaluate_told
+
+            evaluation = evaluate_told(model, corpus, given.cohort_input, on_audio=advance)
     usage = _usage(given, corpus)
     if given.out:
         evaluation.write(given.out)
@@ -199,6 +207,8 @@ def _command(given: EvaluateArguments) -> str:
     command += ["--split", given.split] if has_splits(given.data) else []
     command += ["--by", *given.by] if given.by else []
     command += ["--calibrate"] if given.calibrate else []
+    if given.cohort_input != "unknown":
+        command += ["--cohort-input", given.cohort_input]
     command += given.decoding.arguments()
     return shlex.join(command)
 

@@ -5,6 +5,7 @@ few: batches come from `packing.pack`, streams advance by `STREAM_BLOCKS` steps.
 spread over all devices; each of them searches its rows by itself, without a word to the others.
 """
 
+from copy import copy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from ..data.errors import InputError
 from ..data.tokenizer import Tokenizer
 from ..models.beam import Beams, BeamState, Scorer, beam_search, beam_step, best, commit, init_beam
 from ..models.cost import state_bytes
@@ -50,6 +52,7 @@ class Recognizer:
       streams: whether it answers while the audio arrives.
       channels: rows that come out for each row that goes in, one after the other.
       calibrator: what the probability of a word goes through to be its confidence; None: nothing.
+      cohort: what the model is told of cohorts.
       row_multiple: rows of a batch must be a multiple of this, the number of devices.
     """
 
@@ -60,6 +63,7 @@ class Recognizer:
         self.tokenizer: Tokenizer = package.tokenizer
         self.calibrator = read_calibrator(package.folder)
         self.decoding = decoding
+        self.cohort = package.recipe.model.cohort
         self._graphdef = package.graphdef
         model = package.model()
         self.samples_per_step = model.samples_per_step
@@ -77,6 +81,25 @@ class Recognizer:
         self._everywhere = (self._variables, self._scorer)
         if self._mesh is not None:
             self._everywhere = jax.device_put(self._everywhere, NamedSharding(self._mesh, P()))
+
+    def for_cohort(self, row: np.ndarray) -> "Recognizer":
+        """The same programs, which take every speaker to be of a cohort [K]; zeros: unknown.
+
+        Raises InputError where the model is not told cohorts.
+        """
+        if self.cohort.kind == "off":
+            raise InputError("this model is not told cohorts: train one by --model.cohort.kind.")
+
+        def told(variables: Any) -> Any:
+            params, frozen = variables
+            default = frozen["cohort"]["default"]
+            placed = jax.device_put(np.asarray(row, np.float32), default.sharding)
+            return params, {**frozen, "cohort": {"default": placed}}
+
+        other = copy(self)
+        other._variables = told(self._variables)
+        other._everywhere = told(self._everywhere[0]), self._everywhere[1]
+        return other
 
     def recognize(self, samples: np.ndarray, lengths: np.ndarray) -> list[list[Hypothesis]]:
         """`fetch` of `dispatch`."""
