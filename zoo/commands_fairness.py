@@ -10,6 +10,9 @@ COMMANDS = {
     "discover": Command("commands_discover", "discover_command", "groups that are served worst"),
     "assign": Command("commands_assign", "assign_command", "a corpus's speakers to cohorts"),
     "units": Command("commands_assign", "units_command", "a table of areas, for discover"),
+    "pseudo-label": Command(
+        "commands_pseudo_label", "pseudo_label_command", "a teacher's confident transcripts"
+    ),
     "mitigate": Command("commands_mitigate", "mitigate_command", "train a model to serve them"),
     "report": Command("commands_fairness_report", "report_command", "what is known, on one page"),
 }
@@ -40,7 +43,7 @@ def fairness_command(argv: list[str]) -> int:
 
 
 def _usage() -> str:
-    lines = "\n".join(f"  {name:<9} {command.summary}" for name, command in COMMANDS.items())
+    lines = "\n".join(f"  {name:<13} {command.summary}" for name, command in COMMANDS.items())
     return (
         "usage: parley fairness COMMAND ...\n\nFinds the speakers whom a recogniser serves badly, "
         f"and repairs it.\n\ncommands:\n{lines}\n\n{_EXAMPLES}\n"

@@ -69,8 +69,11 @@ def train_command(argv: list[str]) -> int:
         from .speaker_training import train_speaker_preset
 
         return train_speaker_preset(*override(speakers[name], rest), command)
-    recipe, run_dir, resume = override(recognisers[name], rest)
+    return run_training(*override(recognisers[name], rest), command)
 
+
+def run_training(recipe: "Recipe", run_dir: Path, resume: bool, command: str) -> int:
+    """Trains and writes `run_dir/model`; returns the exit status."""
     import jax
 
     from ..train.checkpoint import named_disk_errors
@@ -98,8 +101,11 @@ def _recipe_of_folder(name: str) -> "Recipe":
     return replace(recipe, init_from=name)
 
 
-def override(preset: R, argv: list[str]) -> tuple[R, Path, bool]:
-    """(recipe with the fields that the command line overrides, run folder, resume)."""
+def override(preset: R, argv: list[str], prog: str = "") -> tuple[R, Path, bool]:
+    """(recipe with the fields that the command line overrides, run folder, resume).
+
+    `prog`: what the help calls the command; by default, that which trains the preset.
+    """
     kind: Any = type(preset)
 
     @dataclass(frozen=True)
@@ -118,23 +124,30 @@ def override(preset: R, argv: list[str]) -> tuple[R, Path, bool]:
         """Go on from the newest checkpoint of the run folder."""
 
     default = TrainArguments(preset, Path("runs") / preset.name)
-    given = parse(TrainArguments, argv, f"parley train {preset.name}", default=default)
+    prog = prog or f"parley train {preset.name}"
+    given = parse(TrainArguments, argv, prog, default=default)
     recipe: Any = given.recipe
-    if _is_given("--data.train", argv) and not _is_given("--data.dev", argv):
+    if is_given("--data.train", argv) and not is_given("--data.dev", argv):
         # The preset's development set says nothing about other data.
         recipe = replace(recipe, data=replace(recipe.data, dev=_dev_of(recipe.data.train)))
     return recipe, given.run_dir, given.resume
 
 
-def _is_given(option: str, argv: list[str]) -> bool:
+def is_given(option: str, argv: list[str]) -> bool:
     return any(word.partition("=")[0] == option for word in argv)
 
 
 def _dev_of(train: str) -> str:
-    """The corpus spec to validate on: itself if it has a dev split, else '', which holds out."""
-    from ..data.corpus import EMBEDDED
+    """The corpus spec to validate on: itself if it has a dev split, else '', which holds out.
 
-    sources = [part.strip().partition("?")[0] for part in train.split(" + ")]
+    What names recordings or speakers of the training split finds none in another one.
+    """
+    from ..data.corpus import EMBEDDED, parse_spec
+
+    parts = [parse_spec(part.strip()) for part in train.split(" + ")]
+    if any({"cohorts", "transcripts", "speaker", "id"} & query.keys() for _, query in parts):
+        return ""
+    sources = [source for source, _ in parts]
     splits = ("librispeech:", "voxceleb:")
     own = all(source in EMBEDDED or source.startswith(splits) for source in sources)
     # Validated on what a ramp leads to, not on where it begins.
