@@ -30,6 +30,7 @@ from jax.sharding import PartitionSpec as P
 from ..data.audio import SAMPLE_RATE
 from ..data.corpus import Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
+from ..data.fields import build
 from ..data.files import replace_file
 from ..data.loader import Loader, make_loader
 from ..data.tokenizer import MARKERS, Tokenizer
@@ -38,7 +39,7 @@ from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space
 from .held import hold_start
 from .optimizer import make_optimizer
 from .progress import RunLog
-from .recipe import Recipe, RunRecipe, build, recipe_to_dict
+from .recipe import Recipe, RunRecipe, recipe_to_dict
 from .sharding import batch_sharding, make_mesh, put_batch
 from .start import Start, initial_state
 from .step import make_train_step

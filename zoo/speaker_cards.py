@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..data.fields import build
 from .markdown import markdown_table
 
 TASK = "speaker-verification"
@@ -71,12 +72,15 @@ def eval_result(result: SpeakerMeasurement) -> dict[str, Any]:
 
 def measurement(dataset: Mapping[str, Any], metric: Mapping[str, Any]) -> SpeakerMeasurement:
     """Out of a card's metadata."""
-    return SpeakerMeasurement(
-        **{"low": None, "high": None, **metric["args"]},
-        name=dataset["name"],
-        split=dataset.get("split", ""),
-        eer=float(metric["value"]),
-    )
+    values = {
+        "low": None,
+        "high": None,
+        **metric["args"],
+        "name": dataset["name"],
+        "split": dataset.get("split", ""),
+        "eer": metric["value"],
+    }
+    return build(SpeakerMeasurement, values, "a result")
 
 
 def results_text(results: Sequence[SpeakerMeasurement], min_speakers: int = 20) -> str:
