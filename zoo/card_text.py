@@ -148,7 +148,7 @@ def _facts_text(facts: "Facts") -> str:
         ]
         if training.init_from:
             rows.append(("begun from", training.init_from))
-    return markdown_table(("what", ""), rows)
+    return markdown_table(("what", "value"), rows)
 
 
 def _kind_rows(facts: "Facts") -> list[tuple[str, str]]:

@@ -298,4 +298,6 @@ def _measurement(dataset: Mapping[str, Any], metric: Mapping[str, Any]) -> Measu
         "split": dataset.get("split", ""),
         "wer": metric["value"],
     }
-    return build(Measurement, values, "a result")
+    result = build(Measurement, values, "a result")
+    speaker_cards.check_groups(result.groups, ("wer", "words"))
+    return result

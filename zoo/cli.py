@@ -42,6 +42,7 @@ COMMANDS = {
     "import": Command("commands_import", "import_command", "a public model as a folder of ours"),
     "export": Command("commands_export", "export_command", "a model as StableHLO"),
     "fairness": Command("commands_fairness", "fairness_command", "who is served badly; repair it"),
+    "site": Command("commands_site", "site_command", "a gallery of the models, as pages"),
     "push": Command("commands_hub", "push_command", "a model to the Hugging Face Hub"),
     "experiment": Command("commands_experiment", "experiment_command", "run a comparison"),
 }

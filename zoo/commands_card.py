@@ -1,4 +1,4 @@
-"""`parley card lint`, `render`, `refresh` and `speed`."""
+"""`parley card lint`, `render`, `refresh`, `speed` and `examples`."""
 
 import json
 import sys
@@ -88,12 +88,32 @@ class SpeedArguments:
     """Print JSON."""
 
 
+@dataclass(frozen=True)
+class ExamplesArguments:
+    """Puts recordings of a test set into a model's folder, with what the model made of them: the
+    gallery plays them. They are spread evenly over the test set, so that nobody chose them.
+
+    * parley card examples rnnt-tiny
+    * parley card examples runs/mine --data my.jsonl --count 5
+    """
+
+    model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
+    """A name that `parley list` shows, or a model's folder."""
+    data: Annotated[str | None, tyro.conf.arg(metavar="CORPUS")] = None
+    """As `parley evaluate` takes it; by default the first of the card's results."""
+    split: str = "test"
+    """Of an embedded corpus or LibriSpeech."""
+    count: int = 3
+    """How many."""
+
+
 def card_command(argv: list[str]) -> int:
     commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
         "lint": (_lint, "whether cards can be trusted"),
         "render": (_render, "generated parts, brought up to date"),
         "refresh": (_refresh, "results, measured again"),
         "speed": (_speed, "how fast a model is here"),
+        "examples": (_examples, "recordings for the gallery"),
     }
     if not argv or argv[0] in ("-h", "--help"):
         lines = "\n".join(f"  {name:<9} {summary}" for name, (_, summary) in commands.items())
@@ -206,6 +226,36 @@ def _speed(argv: list[str]) -> int:
         path = folder_of(given.model) / CARD
         write_card(path, with_speed(read_card(path), found))
         remark(f"the speed is in {path}")
+    return 0
+
+
+def _examples(argv: list[str]) -> int:
+    given = parse(ExamplesArguments, argv, "parley card examples")
+    if not 1 <= given.count <= 100:
+        raise InputError("--count is 1 to 100 recordings.")
+    folder = folder_of(given.model)
+    found = read_card(folder / CARD)
+    first = next(iter((*found.results, *found.verification)), None)
+    data = given.data or (first.data if first else None)
+    if data is None:
+        raise InputError(f"{folder / CARD} has no results yet: say what to take with --data.")
+    import shlex
+
+    from ..data.corpus import open_corpus
+    from . import load
+    from .card_examples import write_examples
+    from .commands_evaluate import has_splits
+
+    words = ["parley", "card", "examples", given.model, "--data", data]
+    words += ["--split", given.split] if has_splits(data) else []
+    words += ["--count", str(given.count)]
+    corpus = open_corpus(data, given.split)
+    made = write_examples(load(str(folder)), corpus, given.count, shlex.join(words), folder)
+    for example in made.heard:
+        print(f"{example.audio}\n  spoken  {example.reference}\n  heard   {example.hypothesis}")
+    for pair in made.pairs:
+        kind = "one speaker" if pair.same else "two speakers"
+        print(f"{pair.audio} {pair.other}\n  {kind}, cosine {pair.cosine:g}")
     return 0
 
 
