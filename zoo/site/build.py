@@ -3,14 +3,15 @@
 import posixpath
 import shutil
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 from ...data.errors import InputError
 from ...data.files import replacing_folder
 from ..card_examples import read_examples, sounds
-from ..cards import CARD
-from ..registry import Entry, card
+from ..cards import CARD, new_card, read_card
+from ..registry import Entry
 from .charts import icon
 from .html import page, tag
 from .models import Model, card_page, compare_page, groups_page, index_page
@@ -74,11 +75,14 @@ def write_site(out: Path, entries: Iterable[Entry], *, source: Path | None = SOU
 
 
 def _model(entry: Entry) -> Model:
-    examples = read_examples(entry.folder) if entry.folder else None
-    picture = "example-0.png"
-    drawn = examples and entry.folder and (entry.folder / picture).is_file()
-    return Model(entry, card(str(entry.folder) if entry.folder else entry.name), examples,
-                 picture if drawn else None)  # fmt: skip
+    if entry.folder is None:
+        made = new_card(entry.facts)
+        return Model(
+            entry, replace(made, results=entry.results, verification=entry.verification), None, None
+        )
+    examples, picture = read_examples(entry.folder), "example-0.png"
+    drawn = examples is not None and (entry.folder / picture).is_file()
+    return Model(entry, read_card(entry.folder / CARD), examples, picture if drawn else None)
 
 
 def _copy_media(m: Model, to: Path) -> None:

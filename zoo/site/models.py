@@ -283,7 +283,7 @@ def compare_page(models: Sequence[Model]) -> str:
         tag("div", tag("div", [], id="plot"), class_="wide", role="region", tabindex="0",
             aria_label="Plot of error rate against cost"),
         tag("p", [], id="told", role="status", aria_live="polite"),
-        tag("div", [], id="plot-table"),
+        scrolling(tag("div", [], id="plot-table"), "The plot's numbers"),
         tag("script", Html(data), type="application/json", id="data"),
     ]  # fmt: skip
     return page("Compare", text, here="compare.html", scripts=True)

@@ -65,11 +65,14 @@ class _Renderer(RendererHTML):
     def th_open(self, *_: Any) -> str:
         return '<th scope="col">'
 
+    def code_block(self, tokens: Any, i: int, options: Any, env: Any) -> str:
+        return scrolling(tag("pre", tag("code", tokens[i].content)), "code")
+
     def fence(self, tokens: Any, i: int, options: Any, env: Any) -> str:
         language = tokens[i].info.strip().split(" ")[0]
         if language in self._fences:
             return self._fences[language](tokens[i].content)
-        return scrolling(tag("pre", tag("code", tokens[i].content)), "code")
+        return self.code_block(tokens, i, options, env)
 
 
 def _rewrite(tokens: list[Token], pages: Mapping[str, str], at: str) -> None:

@@ -121,7 +121,7 @@ function comparePage() {
 }
 
 function plot(points, label) {
-  const width = 760, height = 420, left = 60, right = 150, top = 16, bottom = 48;
+  const width = 760, height = 420, left = 60, right = 150, top = 34, bottom = 48;
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, class: "chart", role: "group", "aria-label": `Error rate across ${label}` });
   const mostX = 1.05 * Math.max(...points.map((p) => p.x), 1e-9);
   const mostY = 1.05 * Math.max(...points.map((p) => p.high ?? p.error), 1e-9);
