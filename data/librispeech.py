@@ -34,6 +34,10 @@ SPLITS = (
 )
 
 
+_MOST_UNPACKED = 20
+"""Times its packed size."""
+
+
 def open_librispeech(folder: Path, split: str, *, root: Path, progress: bool = True) -> Corpus:
     """One split, by its archive's name; metadata has gender and name where SPEAKERS.TXT is there.
 
@@ -148,7 +152,7 @@ def _open_archive(archive: Path, split: str, work: Path, progress: bool) -> Corp
         entries = indexed(index, [plain], lambda: _scan(plain, split))
         with tarfile.open(plain, "r:") as tar:
             for member in tar:  # SPEAKERS.TXT lies near the front
-                if member.name.endswith("SPEAKERS.TXT"):
+                if member.isfile() and member.name.endswith("SPEAKERS.TXT"):
                     known = speakers(_text(tar, member))
                     break
                 if member.name.endswith(".flac"):
@@ -175,6 +179,11 @@ def _unpack(archive: Path, plain: Path, progress: bool) -> None:
             packed = gzip.GzipFile(fileobj=raw)
             for block in _with_bar(_blocks(packed), raw, size, archive.name, progress):
                 out.write(block)
+                # FLAC does not get smaller: what does, is no recordings.
+                if out.tell() > _MOST_UNPACKED * size + (1 << 24):
+                    raise InputError(
+                        f"{archive} unpacks to far more than recordings do; look at it."
+                    )
         # The archive's time stamps which archive this was made of.
         stamp = archive.stat().st_mtime_ns
         os.utime(partial, ns=(stamp, stamp))

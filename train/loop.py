@@ -31,6 +31,7 @@ from ..data.audio import SAMPLE_RATE
 from ..data.cohort_rows import CohortRows
 from ..data.corpus import Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
+from ..data.fields import build
 from ..data.files import replace_file
 from ..data.loader import DataConfig, Loader, make_loader
 from ..data.oversampling import copies_of, with_replay
@@ -40,7 +41,7 @@ from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space
 from .held import hold_start
 from .optimizer import make_optimizer
 from .progress import RunLog
-from .recipe import Recipe, RunRecipe, build, recipe_to_dict
+from .recipe import Recipe, RunRecipe, recipe_to_dict
 from .sharding import batch_sharding, make_mesh, put_batch
 from .start import Start, initial_state
 from .step import make_train_step

@@ -6,20 +6,17 @@ A preset is a `Recipe` value in `configs/`; the command line overrides any field
 """
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from ..data.augment import AugmentConfig
-from ..data.errors import InputError
+from ..data.fields import build
 from ..data.loader import DataConfig
 from ..data.tokenizer import TokenizerConfig
 from ..models.remat import Policy
 from ..models.transducer import TransducerConfig
 
-T = TypeVar("T")
 LATER = {"later": True}
 """Metadata of a field that recipes have gained since rows of experiments were run: while it has its
 default, it does not tell a recipe from those (`identity`)."""
@@ -221,68 +218,3 @@ def recipe_from_dict(values: Mapping[str, Any]) -> Recipe:
     Raises InputError for an unknown field, a missing one or a value of the wrong type.
     """
     return build(Recipe, values, "recipe")
-
-
-def build(cls: type[T], values: Any, path: str) -> T:
-    """A frozen dataclass out of plain JSON values, as `recipe_from_dict`."""
-    if not isinstance(values, Mapping):
-        raise InputError(f"{path} should be a table of fields, not {values!r}.")
-    hints = typing.get_type_hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise InputError(f"{path} has no field {unknown[0]!r}; it has {', '.join(sorted(fields))}.")
-    built = {name: _value(hints[name], v, f"{path}.{name}") for name, v in values.items()}
-    missing = [
-        name
-        for name, f in fields.items()
-        if name not in built
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise InputError(f"{path} lacks the field {missing[0]!r}.")
-    return cls(**built)
-
-
-def _value(hint: Any, value: Any, path: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint):
-        return build(typing.cast(type, hint), value, path)
-    if origin in (typing.Union, types.UnionType):
-        if all(dataclasses.is_dataclass(option) for option in arguments):
-            return _of_its_kind(arguments, value, path)
-        for option in arguments:
-            if option is type(None):
-                if value is None:
-                    return None
-                continue
-            try:
-                return _value(option, value, path)
-            except InputError:
-                continue
-    elif origin is Literal:
-        if value in arguments:
-            return value
-    elif origin is tuple and isinstance(value, list | tuple):
-        if arguments[-1] is Ellipsis:
-            return tuple(_value(arguments[0], v, path) for v in value)
-        if len(arguments) == len(value):
-            return tuple(_value(a, v, path) for a, v in zip(arguments, value, strict=True))
-    elif hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    elif isinstance(hint, type) and type(value) is hint:
-        return value
-    raise InputError(f"{path} cannot be {value!r}.")
-
-
-def _of_its_kind(classes: tuple[Any, ...], values: Any, path: str) -> Any:
-    """One of several dataclasses whose field `kind` has each its own default.
-
-    The first is taken where no kind is given: recipes were written before there were several.
-    """
-    known = {cls.kind: cls for cls in classes}
-    kind = values.get("kind", classes[0].kind) if isinstance(values, Mapping) else classes[0].kind
-    if kind not in known:
-        raise InputError(f"{path}.kind cannot be {kind!r}: there are {', '.join(known)}.")
-    return build(known[kind], values, path)

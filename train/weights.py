@@ -5,6 +5,7 @@ float16, which halves a file; vectors (biases, norms, feature statistics) stay f
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -51,15 +52,23 @@ def load_weights(path: Path, template: Mapping[Any, Any]) -> dict[Any, Any]:
     from safetensors import SafetensorError
     from safetensors.numpy import load
 
+    expected = flatten(template)
     try:
+        size, most = Path(path).stat().st_size, _most_bytes(expected)
+        if size > most:
+            raise InputError(
+                f"{path} has {size:,} bytes, and this model's weights take at most {most:,}: it "
+                "belongs to another recipe."
+            )
         found = load(Path(path).read_bytes())
     except FileNotFoundError:
         raise InputError(f"{path} is missing: copy the model folder again, whole.") from None
+    except InputError:
+        raise
     except (SafetensorError, json.JSONDecodeError, ValueError, KeyError) as error:
         raise InputError(
             f"{path} is damaged ({_first_line(error)}): copy or export it again."
         ) from None
-    expected = flatten(template)
     if odd := sorted(expected.keys() ^ found.keys()):
         verb = "lacks" if odd[0] in expected else "has an unknown"
         raise InputError(f"{path} {verb} weight {odd[0]}: it belongs to another model or version.")
@@ -72,6 +81,15 @@ def load_weights(path: Path, template: Mapping[Any, Any]) -> dict[Any, Any]:
         if not np.isfinite(found[name]).all():
             raise InputError(f"{path}: weight {name} holds NaN or infinity: export it again.")
     return _fill(template, found, "")
+
+
+def _most_bytes(expected: Mapping[str, Any]) -> int:
+    """Of a file of these weights in float64, names and shapes included."""
+    return (
+        8 * sum(math.prod(leaf.shape) for leaf in expected.values())
+        + 1_000 * len(expected)
+        + (1 << 20)
+    )
 
 
 def flatten(tree: Mapping[Any, Any], prefix: str = "") -> dict[str, Any]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, overload
 
 from ..data.errors import InputError
-from .registry import Entry, card, find, list_models, search
+from .registry import Entry, card, find, list_models
+from .search import Query, search
 
 if TYPE_CHECKING:
     from .decoding import Decoding
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 SpeakerModelName: TypeAlias = Literal["speaker-tiny", "speaker-tiny-pw"]
 
-__all__ = ["Entry", "card", "find", "list_models", "load", "search"]
+__all__ = ["Entry", "Query", "card", "find", "list_models", "load", "search"]
 
 
 @overload
@@ -31,7 +32,8 @@ def load(name_or_path: str | Path, *, decoding: "Decoding | None" = None) -> "Tr
 
 
 def load(name_or_path: str | Path, *, decoding: "Decoding | None" = None) -> Any:
-    """A model, ready to transcribe: by its registered name, or from a folder.
+    """A model, ready to transcribe: by its registered name, from a folder, or from the Hugging
+    Face Hub (`hf://organisation/name@revision`, see `hub`).
 
     A speaker model, `load("speaker-tiny")`, is a `SpeakerModel` and embeds; where its folder is
     named by a path, a type checker knows it by `zoo.speakers.load_speaker_model`.

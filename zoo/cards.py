@@ -8,22 +8,24 @@ Reading needs YAML alone, for `parley list`; writing goes through huggingface_hu
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, Literal
 
 from ..data.errors import InputError
+from ..data.fields import build
 from ..data.files import replace_file
 from . import speaker_cards
-from .markdown import block, markdown_table, replace_block
+from .card_text import body as body
+from .card_text import template
+from .card_yaml import read_front
+from .markdown import percent as percent
 from .speaker_cards import SpeakerMeasurement
 
 CARD = "README.md"
 TASK = "automatic-speech-recognition"
-_FRONT = re.compile(r"\A---\s*\n(.*?\n)---\s*\n?(.*)\Z", re.DOTALL)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,11 @@ class Facts:
     """Of a speaker model: the width of what it says of a recording."""
     budget: float | None = None
     """Share of the dense encoder's multiply-adds that an amortized model was trained to spend."""
-    status: str = "untrained"
+    turns: bool | None = None
+    """Whether its text comes in turns of several talkers; None where it does not."""
+    architecture: Mapping[str, str] = field(default_factory=dict)
+    """Its parts in a few words each, from the sound to the answer (`architecture.parts`)."""
+    status: Literal["trained", "untrained", "imported"] = "untrained"
     license: str = "apache-2.0"
     language: str = "en"
     training: Training | None = None
@@ -120,6 +126,24 @@ class Measurement:
 
 
 @dataclass(frozen=True)
+class Speed:
+    """How fast the model was on one machine, compilation left out; times real time."""
+
+    name: str
+    """The corpus in words."""
+    batch: float
+    """Whole recordings in batches."""
+    stream: float | None
+    """One stream, chunk after chunk; None of models that do not stream."""
+    audio_seconds: float
+    command: str
+    date: str
+    device: str
+    jax: str
+    """Its version."""
+
+
+@dataclass(frozen=True)
 class Card:
     facts: Facts
     results: tuple[Measurement, ...] = ()
@@ -129,6 +153,7 @@ class Card:
     """What a speaker model's measurements are, in the place of `results`."""
     published: tuple[Published, ...] = ()
     """Of an imported model: what its makers say."""
+    speed: tuple[Speed, ...] = ()
     other: Mapping[str, Any] = field(default_factory=dict)
     """Metadata of other people's making, kept as they are."""
 
@@ -143,62 +168,17 @@ class Card:
 
 def new_card(facts: Facts, *, notes: str = "") -> Card:
     """A card with the sections that a person should go on writing."""
-    if facts.task == speaker_cards.TASK:
-        shell = f"parley verify a.wav b.wav --model {facts.name}"
-        python = f'print(zoo.load("{facts.name}").embed("recording.wav").shape)'
-    else:
-        shell = f"parley transcribe {facts.name} recording.wav"
-        python = f'print(zoo.load("{facts.name}").transcribe("recording.wav"))'
-    text = f"""# {facts.name}
-
-{facts.description}
-
-{block("facts", "")}
-
-## Use
-
-```sh
-{shell}
-```
-
-```python
-from parley import zoo
-{python}
-```
-
-## Results
-
-{block("results", "")}
-
-## Intended use and limits
-
-{notes or "Not yet written."}
-"""
-    return Card(facts, text=text)
+    return Card(facts, text=template(facts, notes))
 
 
 def read_card(path: Path) -> Card:
     """Raises InputError where the file is missing or its metadata cannot be understood."""
+    metadata, text = read_front(Path(path))
     try:
-        found = _FRONT.match(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing: a model folder needs its card.") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text: save it again.") from None
-    if not found:
-        raise InputError(f"{path} does not begin with metadata between two lines of ---.")
-    try:
-        # The C loader, where there is one, reads a card with many results ten times as fast.
-        metadata = yaml.load(found[1], getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return _from_metadata(metadata, found[2])
-    except yaml.YAMLError as error:
-        where = getattr(error, "problem_mark", None)
-        line = f" at line {where.line + 2}" if where else ""
-        raise InputError(f"{path}: the metadata are not valid YAML{line}.") from None
+        return _from_metadata(metadata, text)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(
-            f"{path}: the metadata are not those of a parley card ({type(error).__name__}: {error})"
-        ) from None
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise InputError(f"{path}: the metadata are not those of a parley card ({what}).") from None
 
 
 def keep_text(path: Path, card: Card) -> Card:
@@ -229,7 +209,7 @@ def render(card: Card) -> str:
 
     facts = asdict(card.facts)
     shown = {key: facts.pop(key) for key in ("license", "language", "status")}
-    results = [EvalResult(**_eval_result(result)) for result in card.results]
+    results = [EvalResult(**eval_result(result)) for result in card.results]
     results += [EvalResult(**speaker_cards.eval_result(result)) for result in card.verification]
     speakers = card.facts.task == speaker_cards.TASK
     tag, kinds = ("feature-extraction", ()) if speakers else (TASK, (TASK,))
@@ -251,38 +231,26 @@ def render(card: Card) -> str:
         metrics=["eer" if speakers else "wer"] if results else None,
         model_name=card.facts.name,
         eval_results=results or None,
-        parley={key: value for key, value in facts.items() if value is not None}
-        | ({"published": [asdict(p) for p in card.published]} if card.published else {}),
+        parley={
+            **{key: value for key, value in facts.items() if value not in (None, {})},
+            **({"published": [asdict(p) for p in card.published]} if card.published else {}),
+            **({"speed": [asdict(s) for s in card.speed]} if card.speed else {}),
+        },
     )
     if not results:
         data.pop("model_name")
     return f"---\n{data.to_yaml()}\n---\n\n{body(card)}"
 
 
-def body(card: Card) -> str:
-    """The Markdown below the metadata, its generated blocks brought up to date."""
-    text = replace_block(card.text, "facts", _facts_text(card.facts))
-    measured = _results_text(card.results)
-    if card.verification:
-        measured = speaker_cards.results_text(card.verification)
-    if card.published:
-        measured = f"{measured}\n\n{_published_text(card.published)}"
-    text = replace_block(text, "results", measured)
-    return f"{text.strip()}\n"
-
-
 def _from_metadata(metadata: dict[str, Any], text: str) -> Card:
     metadata = dict(metadata)
-    own = metadata.pop("parley")
-    training = own.pop("training", None)
-    published = tuple(Published(**entry) for entry in own.pop("published", ()))
-    facts = Facts(
-        **own,
-        **{key: metadata.pop(key) for key in ("license", "language", "status")},
-        training=Training(**training) if training else None,
-    )
-    if facts.status not in ("trained", "untrained", "imported"):
-        raise ValueError(f"status {facts.status!r} is not trained, untrained or imported")
+    own = dict(metadata.pop("parley"))
+    published = tuple(build(Published, values, "published") for values in own.pop("published", ()))
+    speed = tuple(build(Speed, values, "speed") for values in own.pop("speed", ()))
+    shown = {key: metadata.pop(key) for key in ("license", "language", "status")}
+    facts = build(Facts, {**own, **shown}, "parley")
+    if not _NAME.fullmatch(facts.name):
+        raise ValueError(f"{facts.name[:96]!r} is no model's name")
     found = [
         (entry["dataset"], metric)
         for model in metadata.pop("model-index", [])
@@ -295,10 +263,10 @@ def _from_metadata(metadata: dict[str, Any], text: str) -> Card:
     )
     for key in ("library_name", "pipeline_tag", "metrics"):
         metadata.pop(key, None)
-    return Card(facts, results, text, verification, published, metadata)
+    return Card(facts, results, text, verification, published, speed, metadata)
 
 
-def _eval_result(result: Measurement) -> dict[str, Any]:
+def eval_result(result: Measurement) -> dict[str, Any]:
     """Fields of an `EvalResult`. The hub groups by dataset type, config and split: these differ
     for any two conditions."""
     arguments = {k: v for k, v in asdict(result).items() if v is not None and v != {}}
@@ -322,111 +290,14 @@ def _eval_result(result: Measurement) -> dict[str, Any]:
 
 
 def _measurement(dataset: Mapping[str, Any], metric: Mapping[str, Any]) -> Measurement:
-    return Measurement(
-        **{"low": None, "high": None, **metric["args"]},
-        name=dataset["name"],
-        split=dataset.get("split", ""),
-        wer=float(metric["value"]),
-    )
-
-
-def _facts_text(facts: Facts) -> str:
-    rows = [
-        ("status", facts.status),
-        ("parameters", f"{facts.parameters:,}"),
-        *_kind_rows(facts),
-        *_cost_rows(facts),
-        ("language", facts.language),
-        ("licence", facts.license),
-    ]
-    if facts.source:
-        rows.append(("imported from", facts.source))
-    if training := facts.training:
-        rows += [
-            ("trained on", f"{training.data}, {training.audio_hours:,.1f} h of audio seen"),
-            ("training", f"{training.steps:,} steps in {training.seconds / 60:,.1f} min"),
-            ("device, date", f"{training.device}, {training.date}"),
-            ("command", f"`{training.command}`"),
-        ]
-        if training.init_from:
-            rows.append(("begun from", training.init_from))
-    return markdown_table(("what", ""), rows)
-
-
-def _kind_rows(facts: Facts) -> list[tuple[str, str]]:
-    if facts.task == speaker_cards.TASK:
-        return [("embedding", f"{facts.embedding:,} numbers a recording")]
-    return [
-        ("tokens", f"{facts.vocab_size:,}, blank included"),
-        ("streaming", f"yes, in steps of {facts.step_ms:g} ms" if facts.streaming else "no"),
-    ]
-
-
-def _cost_rows(facts: Facts) -> list[tuple[str, str]]:
-    rows = []
-    if facts.gflop_per_s is not None:
-        encoder = (
-            f", of which the encoder {facts.encoder_gflop_per_s:g}"
-            if facts.encoder_gflop_per_s is not None
-            else ""
-        )
-        rows.append(("cost", f"{facts.gflop_per_s:g} GFLOP per second of audio{encoder}"))
-    if facts.budget is not None:
-        rows.append(("budget", f"{facts.budget:g} of the encoder's computation, by its gates"))
-    if facts.state_kib is not None:
-        rows.append(("state of a stream", f"{facts.state_kib:g} KiB"))
-    return rows
-
-
-def _results_text(results: Sequence[Measurement]) -> str:
-    if not results:
-        return "Nothing has been measured yet."
-    head = ("data", "WER (95 % interval over speakers)", "sub / del / ins", "words")
-    rows = [
-        (
-            f"{r.name}, {r.split}" if r.split else r.name,
-            percent(r.wer, r.low, r.high) + (" ORC-WER" if r.turns else ""),
-            f"{r.substitutions} / {r.deletions} / {r.insertions}",
-            f"{r.words:,} of {r.speakers} {'recordings' if r.turns else 'speakers'}",
-        )
-        for r in results
-    ]
-    if any(r.compute for r in results):
-        head += ("encoder computes", "on speech", "theta")
-        rows = [(*row, *_compute_cells(r)) for row, r in zip(rows, results, strict=True)]
-    if any(r.turns for r in results):
-        head += ("turns counted right", "end of turn, P90")
-        rows = [(*row, *_turn_cells(r)) for row, r in zip(rows, results, strict=True)]
-    parts = [markdown_table(head, rows)]
-    for r in results:
-        for column, values in r.groups.items():
-            group_rows = [
-                (value, percent(g["wer"], g.get("low"), g.get("high")), f"{g['words']:,}")
-                for value, g in values.items()
-            ]
-            parts.append(f"{r.name}, by {column}:")
-            parts.append(markdown_table((column, "WER", "words"), group_rows))
-    measured = [f"- {r.name}: `{r.command}`, {r.date}, {r.device}" for r in results]
-    return "\n\n".join([*parts, "Measured by:\n\n" + "\n".join(measured)])
-
-
-def _published_text(published: Sequence[Published]) -> str:
-    rows = [(p.data, f"{p.wer:.2f} %") for p in published]
-    table = markdown_table(("data", "WER, published"), rows)
-    return f"Published by its makers, not measured here:\n\n{table}"
-
-
-def _compute_cells(result: Measurement) -> tuple[str, ...]:
-    shown = (result.compute.get(key) for key in ("ratio", "speech_ratio", "theta"))
-    return tuple("" if value is None else f"{value:.3g}" for value in shown)
-
-
-def _turn_cells(result: Measurement) -> tuple[str, ...]:
-    exact, end = result.turns.get("exact"), result.turns.get("end_p90")
-    return "" if exact is None else f"{exact:.1f} %", "" if end is None else f"{end:.2f} s"
-
-
-def percent(wer: float, low: float | None, high: float | None) -> str:
-    """`5.31 % (4.20 to 6.55)`; the arguments are percents."""
-    interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
-    return f"{wer:.2f} %{interval}"
+    values = {
+        "low": None,
+        "high": None,
+        **metric["args"],
+        "name": dataset["name"],
+        "split": dataset.get("split", ""),
+        "wer": metric["value"],
+    }
+    result = build(Measurement, values, "a result")
+    speaker_cards.check_groups(result.groups, ("wer", "words"))
+    return result

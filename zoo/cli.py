@@ -23,6 +23,9 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "list": Command("commands_lookup", "list_command", "the models that there are"),
+    "search": Command("commands_lookup", "search_command", "the model for a purpose"),
+    "compare": Command("commands_compare", "compare_command", "models side by side"),
+    "card": Command("commands_card", "card_command", "cards checked and kept true"),
     "show": Command("commands_lookup", "show_command", "a model's card"),
     "transcribe": Command("commands_transcribe", "transcribe_command", "recordings to text"),
     "merge": Command("commands_merge", "merge_command", "results of many processes to one file"),
@@ -39,6 +42,8 @@ COMMANDS = {
     "import": Command("commands_import", "import_command", "a public model as a folder of ours"),
     "export": Command("commands_export", "export_command", "a model as StableHLO"),
     "fairness": Command("commands_fairness", "fairness_command", "who is served badly; repair it"),
+    "site": Command("commands_site", "site_command", "a gallery of the models, as pages"),
+    "push": Command("commands_hub", "push_command", "a model to the Hugging Face Hub"),
     "experiment": Command("commands_experiment", "experiment_command", "run a comparison"),
 }
 _EXAMPLES = """examples:

@@ -97,7 +97,7 @@ def _recording(given: InspectArguments, package: "ModelPackage", file: Path) -> 
 
     samples = read_audio(file)
     if package.tokenizer.markers:
-        _conversation(given, package, samples, (), f"{given.model}: {file.name}")
+        _conversation(given, package, samples, (), f"{package.recipe.name}: {file.name}")
         return
     if len(samples) > BUCKET_SECONDS[-1] * SAMPLE_RATE:
         raise InputError(f"{file} is longer than half a minute: cut out what is to be seen.")
@@ -105,7 +105,7 @@ def _recording(given: InspectArguments, package: "ModelPackage", file: Path) -> 
     transcript = model.transcribe(samples)
     gates = gates_of(package, samples) if has_gates(package.recipe) else None
     frontend = package.recipe.model.frontend
-    title, shown = f"{given.model}: {file.name}", {"text": transcript.text}
+    title, shown = f"{package.recipe.name}: {file.name}", {"text": transcript.text}
     if gates is not None:
         from ..models.cost import gated_cost
 
@@ -132,7 +132,7 @@ def _conversation_of(given: InspectArguments, package: "ModelPackage") -> None:
     if not 0 <= given.item < len(corpus):
         raise InputError(f"{corpus.name} has items 0 to {len(corpus) - 1}, not {given.item}.")
     utterance = corpus.utterance(given.item)
-    title = f"{given.model}: {utterance.id}"
+    title = f"{package.recipe.name}: {utterance.id}"
     _conversation(given, package, corpus.samples(given.item), turns_of(utterance), title)
 
 

@@ -20,7 +20,7 @@ FIGURE_STYLE = {
 }
 """matplotlib's settings of every figure that Parley draws of measurements."""
 # Okabe and Ito's colours, which the colour-blind can tell apart; each has a mark of its own too.
-_STYLES = (
+STYLES = (
     *(("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D")),
     *(("#E69F00", "v"), ("#56B4E9", "P"), ("#000000", "X")),
 )
@@ -76,7 +76,7 @@ def write_plot(results: Results, part: Part, path: Path) -> bool:
     with matplotlib.rc_context(settings):
         figure = Figure(figsize=(6.4, 4.0), layout="constrained")
         axes = figure.subplots()
-        for point, (colour, mark) in zip(shown, _STYLES * len(shown), strict=False):
+        for point, (colour, mark) in zip(shown, STYLES * len(shown), strict=False):
             axes.vlines(point.cost, point.low, point.high, colors=colour, linewidth=1.5)
             axes.plot(point.cost, point.wer, mark, color=colour, markersize=8)
             dots = [point.cost] * len(point.seeds)
@@ -102,7 +102,7 @@ def _label(axes: "Axes", shown: Sequence[Point], scale: float) -> None:
     `scale` is points a pixel.
     """
     placed: list[tuple[float, float]] = []
-    colours = dict(zip((p.group for p in shown), _STYLES * len(shown), strict=False))
+    colours = dict(zip((p.group for p in shown), STYLES * len(shown), strict=False))
     for point in sorted(shown, key=lambda p: p.wer):
         x, y = (scale * v for v in axes.transData.transform((point.cost, point.wer)))
         top = y

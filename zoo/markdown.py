@@ -21,10 +21,28 @@ def block(name: str, content: str) -> str:
     return f"{first}\n{content}\n{last}"
 
 
-def replace_block(text: str, name: str, content: str) -> str:
-    """`text` with the generated block `name` renewed; at the end where somebody took it out."""
+def replace_block(
+    text: str, name: str, content: str, *, heading: str = "", after: str | None = None
+) -> str:
+    """`text` with the generated block `name` renewed.
+
+    Where it is not there (somebody took it out, or the text is older than the block) it comes
+    under its `heading`, behind the block `after` if the text has that, else at the end.
+    """
     first, last = (re.escape(mark.format(name)) for mark in _MARKS)
-    new, count = re.subn(
-        f"{first}.*?{last}", lambda _: block(name, content), text, count=1, flags=re.DOTALL
-    )
-    return new if count else f"{text.rstrip()}\n\n{block(name, content)}\n"
+    fresh = block(name, content)
+    new, count = re.subn(f"{first}.*?{last}", lambda _: fresh, text, count=1, flags=re.DOTALL)
+    if count:
+        return new
+    part = f"## {heading}\n\n{fresh}" if heading and f"## {heading}\n" not in text else fresh
+    end = _MARKS[1].format(after)
+    if after and end in text:
+        before, rest = text.split(end, 1)
+        return f"{before}{end}\n\n{part}{rest}"
+    return f"{text.rstrip()}\n\n{part}\n"
+
+
+def percent(wer: float, low: float | None, high: float | None) -> str:
+    """`5.31 % (4.20 to 6.55)`; the arguments are percents."""
+    interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
+    return f"{wer:.2f} %{interval}"

@@ -1,7 +1,8 @@
 """A model folder: recipe.json, weights.safetensors, tokenizer.model, README.md (the card)."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from ..train.speakers.recipe import is_speaker_recipe
 from ..train.weights import load_weights, save_weights
 from .cards import CARD, Card, write_card
+from .recipe_limits import read_values
 
 RECIPE, WEIGHTS, TOKENIZER = "recipe.json", "weights.safetensors", "tokenizer.model"
 
@@ -95,7 +97,8 @@ def read_model(folder: Path) -> ModelPackage:
             f"{folder / TOKENIZER} has {tokenizer.vocab_size} tokens and {RECIPE} says "
             f"{recipe.model.vocab_size}: they belong to different models."
         )
-    graphdef, params, frozen = abstract_model(recipe)
+    with building(folder):
+        graphdef, params, frozen = abstract_model(recipe)
     weights = load_weights(folder / WEIGHTS, merge_trees(params, frozen))
     return ModelPackage(
         folder=folder,
@@ -115,24 +118,36 @@ def read_recipe(folder: Path) -> Recipe:
             f"{folder} holds a model that tells speakers apart and writes no text: it is for "
             "parley verify, enrol, identify and evaluate."
         )
-    try:
+    with building(folder):
         return recipe_from_dict(values)
-    except InputError as error:
-        raise damaged_recipe(folder, error) from None
 
 
 def recipe_values(folder: Path) -> Any:
     """What recipe.json says, of a model of any task. Raises InputError as `read_recipe`."""
     try:
-        return json.loads((Path(folder) / RECIPE).read_text())
+        return read_values(Path(folder) / RECIPE)
     except FileNotFoundError:
         raise InputError(f"{folder} is no model folder: it has no {RECIPE}.") from None
     except ValueError as error:
         raise damaged_recipe(folder, error) from None
 
 
-def damaged_recipe(folder: Path, error: ValueError) -> InputError:
-    return InputError(f"{Path(folder) / RECIPE} is damaged or of another version ({error})")
+@contextmanager
+def building(folder: Path) -> Iterator[None]:
+    """What a recipe's numbers make impossible is said of the recipe.
+
+    A recipe's types are checked; that its numbers fit each other is for the parts of the model to
+    say, and they raise what they like.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, ArithmeticError, IndexError, AssertionError) as error:
+        raise damaged_recipe(folder, error) from None
+
+
+def damaged_recipe(folder: Path, error: Exception) -> InputError:
+    what = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return InputError(f"{Path(folder) / RECIPE} is damaged or of another version ({what}).")
 
 
 def abstract_model(recipe: Recipe) -> tuple[Any, Any, Any]:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from ..data.files import replace_file
+from .architecture import parts, turns_marked
 from .cards import Facts
 from .registry import PRESETS_FILE
 
@@ -21,6 +22,7 @@ def facts_of(recipe: "Recipe", **more: object) -> Facts:
     from flax import nnx
 
     from ..models.cost import gflop, model_cost, state_bytes
+    from ..train.recipe import recipe_to_dict
     from .package import abstract_model, parameter_count
 
     graphdef, params, frozen = abstract_model(recipe)
@@ -39,6 +41,8 @@ def facts_of(recipe: "Recipe", **more: object) -> Facts:
         "encoder_gflop_per_s": _rounded(gflop(cost.encoder)),
         "budget": compute.ratio if compute.objective in ("budget", "target") else None,
         "state_kib": None if state is None else _rounded(state / 1024),
+        "turns": True if turns_marked(recipe_to_dict(recipe)) else None,
+        "architecture": parts(recipe_to_dict(recipe)),
     }
     return Facts(**{**values, **more})
 
@@ -47,6 +51,7 @@ def speaker_facts_of(recipe: "SpeakerRecipe", **more: object) -> Facts:
     """Of a speaker model, likewise from shapes alone."""
     from ..models.cost import gflop
     from ..models.speakers.network import speaker_cost
+    from ..train.recipe import recipe_to_dict
 
     cost = speaker_cost(recipe.model)
     values = {
@@ -61,6 +66,7 @@ def speaker_facts_of(recipe: "SpeakerRecipe", **more: object) -> Facts:
         "encoder_gflop_per_s": _rounded(gflop(cost.encoder)),
         "task": recipe.task,
         "embedding": recipe.model.encoder.output,
+        "architecture": parts(recipe_to_dict(recipe)),
     }
     return Facts(**{**values, **more})
 
@@ -83,7 +89,7 @@ def write_presets() -> None:
     table = {name: asdict(facts) for name, facts in measure_presets().items()}
     for facts in table.values():
         del facts["training"]
-        for field in ("task", "embedding", "source"):  # of few models
+        for field in ("task", "embedding", "turns", "source"):  # of few models
             if facts[field] is None:
                 del facts[field]
     replace_file(PRESETS_FILE, json.dumps(table, indent=1) + "\n")

@@ -6,6 +6,7 @@ Looking up reads cards and one data file; no model code is imported.
 import difflib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -37,59 +38,37 @@ class Entry:
     def trained(self) -> bool:
         return self.folder is not None
 
+    @property
+    def headline(self) -> Measurement | SpeakerMeasurement | None:
+        """The measurement that stands first in its card."""
+        return next(iter((*self.results, *self.verification)), None)
+
+    @property
+    def error(self) -> float | None:
+        """The headline's error rate in percent: WER, or EER of a speaker model."""
+        first = self.headline
+        return first.wer if isinstance(first, Measurement) else first.eer if first else None
+
 
 def list_models() -> list[Entry]:
     """Every model, trained ones first, by name."""
     entries = {name: Entry(Facts(**facts)) for name, facts in presets_data().items()}
     for path in sorted(MODELS.glob(f"*/{CARD}")):
-        card = read_card(path)
+        about = path.stat()
+        card = _shipped(path, about.st_mtime_ns, about.st_size)
         entries[card.facts.name] = Entry(card.facts, card.results, card.verification, path.parent)
     return sorted(entries.values(), key=lambda entry: (not entry.trained, entry.name))
+
+
+@lru_cache(maxsize=512)
+def _shipped(path: Path, mtime_ns: int, size: int) -> Card:
+    """The card at `path`, read once as long as it stays the same."""
+    return read_card(path)
 
 
 def presets_data() -> dict[str, dict[str, Any]]:
     """name -> fields of `Facts`, for every preset."""
     return json.loads(PRESETS_FILE.read_text())
-
-
-def search(
-    text: str = "",
-    *,
-    streaming: bool | None = None,
-    trained: bool | None = None,
-    max_params: float | None = None,
-    max_step_ms: float | None = None,
-    license: str | None = None,
-) -> list[Entry]:
-    """Models that meet every condition given.
-
-    Args:
-      text: words that must all occur in name, family, description or the data measured on.
-      streaming: whether it answers while the audio arrives.
-      trained: whether weights are there.
-      max_params: most parameters.
-      max_step_ms: longest step of the encoder, in milliseconds of audio.
-      license: as the card writes it, `apache-2.0`.
-    """
-
-    def fits(entry: Entry) -> bool:
-        facts = entry.facts
-        about = " ".join(
-            [
-                *(facts.name, facts.family, facts.description, facts.task or ""),
-                *(r.name for r in (*entry.results, *entry.verification)),
-            ]
-        ).lower()
-        return (
-            all(word in about for word in text.lower().split())
-            and (streaming is None or facts.streaming == streaming)
-            and (trained is None or entry.trained == trained)
-            and (max_params is None or facts.parameters <= max_params)
-            and (max_step_ms is None or facts.step_ms <= max_step_ms)
-            and (license is None or facts.license == license)
-        )
-
-    return [entry for entry in list_models() if fits(entry)]
 
 
 def find(name: str) -> Entry:
@@ -127,8 +106,13 @@ def folder_of(name_or_path: str | Path) -> Path:
 def _resolve(name_or_path: str | Path) -> tuple[Entry | None, Path | None]:
     """(registered entry, model folder), one of which may be None.
 
-    A registered name means the registered model, whatever lies in the working directory.
+    A registered name means the registered model, whatever lies in the working directory; a name
+    that begins with hf:// one on the hub, which is fetched.
     """
+    if isinstance(name_or_path, str) and name_or_path.startswith("hf://"):
+        from .hub import fetch, read_reference
+
+        return None, fetch(read_reference(name_or_path))
     entry = {e.name: e for e in list_models()}.get(str(name_or_path))
     if entry is not None and entry.folder is not None:
         return entry, entry.folder

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..data.fields import build
 from .markdown import markdown_table
 
 TASK = "speaker-verification"
@@ -71,12 +72,43 @@ def eval_result(result: SpeakerMeasurement) -> dict[str, Any]:
 
 def measurement(dataset: Mapping[str, Any], metric: Mapping[str, Any]) -> SpeakerMeasurement:
     """Out of a card's metadata."""
-    return SpeakerMeasurement(
-        **{"low": None, "high": None, **metric["args"]},
-        name=dataset["name"],
-        split=dataset.get("split", ""),
-        eer=float(metric["value"]),
-    )
+    values = {
+        "low": None,
+        "high": None,
+        **metric["args"],
+        "name": dataset["name"],
+        "split": dataset.get("split", ""),
+        "eer": metric["value"],
+    }
+    result = build(SpeakerMeasurement, values, "a result")
+    check_groups(result.groups, ("eer", "fmr", "fnmr", "speakers", "targets", "others"))
+    for column, found in result.disparity.items():
+        if not all(isinstance(found.get(key), str) for key in ("best", "worst")):
+            raise ValueError(f"the disparity by {column} names no groups")
+        check_groups({column: {"disparity": _without_names(found)}}, ("gap", "std"))
+    return result
+
+
+def check_groups(
+    groups: Mapping[str, Mapping[str, Mapping[str, Any]]], needed: Sequence[str]
+) -> None:
+    """Raises ValueError where a group lacks a number that is needed, or has something else."""
+    for column, values in groups.items():
+        for value, found in values.items():
+            where = f"{column[:40]} {value[:40]}"
+            if missing := next((key for key in needed if found.get(key) is None), None):
+                raise ValueError(f"{where} lacks {missing}")
+            odd = next((k for k, v in found.items() if v is not None and not _number(v)), None)
+            if odd is not None:
+                raise ValueError(f"{where}: {odd[:40]} is no number")
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _without_names(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key not in ("best", "worst")}
 
 
 def results_text(results: Sequence[SpeakerMeasurement], min_speakers: int = 20) -> str:

@@ -23,7 +23,7 @@ from .cards import CARD, Card, write_card
 from .package import (
     RECIPE,
     WEIGHTS,
-    damaged_recipe,
+    building,
     merge_trees,
     part_of,
     recipe_values,
@@ -89,7 +89,8 @@ def read_speaker_model(folder: Path) -> SpeakerPackage:
     """Raises InputError where a file is missing or damaged, or the model writes text."""
     folder = Path(folder)
     recipe = read_speaker_recipe(folder)
-    graphdef, params, frozen = abstract_speaker_model(recipe)
+    with building(folder):
+        graphdef, params, frozen = abstract_speaker_model(recipe)
     weights = load_weights(folder / WEIGHTS, merge_trees(params, frozen))
     return SpeakerPackage(
         folder=folder,
@@ -110,10 +111,8 @@ def read_speaker_recipe(folder: Path) -> SpeakerRecipe:
             f"{folder} holds a model that writes text and knows no speakers: name one that does, "
             "for example speaker-tiny."
         )
-    try:
+    with building(folder):
         return speaker_recipe_from_dict(values)
-    except InputError as error:
-        raise damaged_recipe(folder, error) from None
 
 
 def abstract_speaker_model(recipe: SpeakerRecipe) -> tuple[Any, Any, Any]:

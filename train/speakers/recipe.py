@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from ...data.augment import AugmentConfig
+from ...data.fields import build
 from ...data.speaker_batches import SpeakerDataConfig
 from ...models.speakers.network import SpeakerConfig
-from ..recipe import Recipe, RunRecipe, build, recipe_from_dict
+from ..recipe import Recipe, RunRecipe, recipe_from_dict
 
 TASK = "speaker-verification"
 
