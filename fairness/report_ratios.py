@@ -20,6 +20,9 @@ from .statistics import holm
 
 Record = dict[str, Any]
 
+_GROUP = "\0group"
+"""In the design; a covariate may be called group."""
+
 
 def add_ratios(
     record: Record, systems: Systems, grouping: Grouping, options: Options
@@ -56,7 +59,7 @@ def add_ratios(
         for group in ranked:
             if group["name"] == reference:
                 continue
-            found = full.rate_ratio(design.columns.index(("group", group["name"])))
+            found = full.rate_ratio(design.columns.index((_GROUP, group["name"])))
             group["ratios"][k] = {
                 "ratio": _ratio(found.ratio), "low": _ratio(found.low), "high": _ratio(found.high),
                 "p": _p(found.p),
@@ -107,8 +110,8 @@ class _Rows:
         Raises ValueError where it cannot be fitted.
         """
         given = [(c, v, Counter(v).most_common(1)[0][0]) for c, v in self.covariates]
-        design = treatment_design([("group", self.groups, reference), *given])
-        without = [i for i, (column, _) in enumerate(design.columns) if column != "group"]
+        design = treatment_design([(_GROUP, self.groups, reference), *given])
+        without = [i for i, (column, _) in enumerate(design.columns) if column != _GROUP]
         data = self.errors[k], self.words, self.speakers
         full = fit_mixed_poisson(*data, design.matrix)
         return full, fit_mixed_poisson(*data, design.matrix[:, without]), design

@@ -210,6 +210,19 @@ def test_rate_ratios_find_the_accent_at_equal_noise(record: dict):
     assert grouping["regression"]["systems"][0]["speakers_differ"] == pytest.approx(35, abs=9)
 
 
+def test_a_covariate_may_be_called_group(tmp_path: Path):
+    rows = scored_rows()
+    named = [{**r, "metadata": {**r["metadata"], "group": r["metadata"]["noise"]}} for r in rows]
+    systems = pair_systems([loaded(tmp_path / "a", named)], ["A"])
+    accents = column_grouping(systems.population, "accent")
+    ratios = []
+    for column in ("noise", "group"):
+        options = Options(draws=50, permutations=10, adjust_for=(column,))
+        made = report(systems, [accents], options)["groupings"][0]
+        ratios.append([g["ratios"] for g in made["groups"]] + made["regression"]["systems"])
+    assert ratios[0] == ratios[1]
+
+
 def test_holms_p_is_over_all_tests():
     tests = [({}, p) for p in (0.01, 0.04, 1e-9)]
     adjust(tests)
