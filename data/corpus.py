@@ -26,6 +26,9 @@ time; `ramp=20000`, so many conversations until the longest ones come. `join` go
 (docs/fairness.md, `cohorts`): their metadata then have `cohort`, a name; `cohort_rank`, 1 for the
 worst; and `cohort_group`: bottom, middle or top. Speakers of no cohort have none of these, so
 `cohort=*` selects those that have one.
+
+`transcripts=FILE` takes what `parley fairness pseudo-label` heard for the texts, and leaves out
+what it was not sure of (`transcripts`).
 """
 
 import math
@@ -45,7 +48,8 @@ if TYPE_CHECKING:
 EMBEDDED = ("words", "assistant")
 _MANIFESTS = {".jsonl", ".json", ".csv", ".tsv"}
 _RESERVED = {
-    *("cohorts", "join", "draws", "limit", "noise", "seed", "speakers", "turns", "utterances"),
+    *("cohorts", "join", "draws", "limit", "noise", "seed", "speakers", "transcripts", "turns"),
+    "utterances",
 }
 _OF_TURNS = {"overlap", "seconds", "rooms", "ramp"}
 _OF_LIBRICSS = {"part", "channel"}
@@ -153,6 +157,7 @@ def _open_one(
 ) -> Corpus:
     from .cohorts import CohortCorpus, read_assignment
     from .joined import JoinedCorpus
+    from .transcripts import TranscribedCorpus, read_transcripts
     from .views import NoisyCorpus, select
 
     source, query = parse_spec(spec)
@@ -169,9 +174,14 @@ def _open_one(
         )
     assignment = Path(query["cohorts"]).expanduser() if "cohorts" in query else None
     cohorts = read_assignment(assignment) if assignment else None
+    transcripts = Path(query["transcripts"]).expanduser() if "transcripts" in query else None
+    heard = read_transcripts(transcripts) if transcripts else None
+    require_text &= heard is None
     corpus = _open_source(spec, source, query, split, root, require_text, progress)
     if cohorts:
         corpus = CohortCorpus(corpus, cohorts, str(assignment))
+    if heard:
+        corpus = TranscribedCorpus(corpus, heard, str(transcripts))
     taken = _RESERVED | (_OF_TURNS if talk else set())
     if source.startswith("libricss:"):
         taken |= _OF_LIBRICSS

@@ -1,9 +1,9 @@
 """A corpus whose texts are what somebody heard in it: pseudo-labels.
 
-With the key `transcripts=FILE` of a corpus's spec, utterances have the texts of FILE, and those that
-it lacks are left out. FILE has a JSON line for each, `{"id": ..., "text": ..., "confidence": ...}`,
-as `parley fairness pseudo-label` writes it; what else a line holds is not read. The confidence goes
-to the metadata, so that `confidence=0.95-1` selects by it.
+With the key `transcripts=FILE` of a corpus's spec, utterances have the texts of FILE, and those
+that it lacks are left out. FILE has a JSON line for each, `{"id": ..., "text": ..., "confidence":
+...}`, as `parley fairness pseudo-label` writes it; what else a line holds is not read. The
+confidence goes to the metadata, so that `confidence=0.95-1` selects by it.
 """
 
 import json
@@ -46,10 +46,12 @@ def read_transcripts(path: Path) -> dict[str, Heard]:
             confidence = math.nan
         if not (isinstance(name, str) and isinstance(text, str)):
             raise InputError(
-                f"{path}, line {number}, is no transcript: it needs a JSON object with id and text, "
-                "as parley fairness pseudo-label writes it."
+                f"{path}, line {number}, is no transcript: it needs a JSON object with id and "
+                "text, as parley fairness pseudo-label writes it."
             )
         found[name] = Heard(text, confidence)
+    if not found:
+        raise InputError(f"{path} holds no transcripts.")
     return found
 
 

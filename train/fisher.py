@@ -32,7 +32,7 @@ from ..data.views import SelectedCorpus
 from ..models.frontend import append_tail
 from ..models.transducer import Transducer, channels_of
 from .checkpoint import fingerprint
-from .losses import transducer_loss
+from .losses import tdt_transducer_loss, transducer_loss
 from .progress import counted, say
 from .recipe import Recipe
 from .sharding import BATCH, put_batch
@@ -49,16 +49,12 @@ def negative_log_likelihood(model: Transducer, batch: Batch) -> jax.Array:
     """-log P(labels | audio) summed over the rows of a batch, the model as in inference."""
     samples = append_tail(batch["samples"], batch["sample_lengths"], model.config.frontend)
     encoded, lengths = model.encode(*model.features(*samples))
-    labels = batch["labels"].reshape(len(encoded), -1)
-    return transducer_loss(
-        encoded,
-        model.predict(labels),
-        model.joint_logits,
-        labels,
-        lengths,
-        batch["label_lengths"].reshape(-1),
-        hat=model.config.joint.hat,
-    ).sum()
+    labels, counts = batch["labels"].reshape(len(encoded), -1), batch["label_lengths"].reshape(-1)
+    sides = encoded, model.predict(labels), model.joint_logits, labels, lengths, counts
+    joint = model.config.joint
+    if joint.durations:
+        return tdt_transducer_loss(*sides, durations=joint.durations).sum()
+    return transducer_loss(*sides, hat=joint.hat).sum()
 
 
 def make_fisher_step(graphdef: Any, mesh: Mesh) -> Any:

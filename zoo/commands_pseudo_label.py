@@ -23,8 +23,7 @@ class PseudoLabelArguments:
 
     * parley fairness pseudo-label rnnt-tiny --data "assistant?accent=scotland" --out heard.jsonl
     * parley fairness pseudo-label runs/large --data recordings/ --confidence 0.95 --out heard.jsonl
-    * parley fairness mitigate oversample rnnt-tiny --data.oversample accent=scotland:4 \\
-        --data.train "assistant?accent=!scotland + assistant?accent=scotland&transcripts=heard.jsonl"
+    * parley fairness mitigate finetune rnnt-tiny --data.train "assistant?transcripts=heard.jsonl"
     """
 
     teacher: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="TEACHER")]
