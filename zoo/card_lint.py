@@ -5,12 +5,11 @@ import json
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from ..data.errors import InputError
-from .architecture import parts, turns_marked
 from .cards import CARD, Card, Facts, Measurement, read_card, render, write_card
 from .registry import Entry, card
 from .speaker_cards import SpeakerMeasurement
@@ -18,6 +17,10 @@ from .speaker_cards import eval_result as speaker_eval_result
 
 EXPERIMENTS = Path(__file__).parents[1] / "docs" / "results"
 """Results of experiments, in the source tree; an installed package has none."""
+_FREE = frozenset(
+    ("name", "description", "status", "license", "language", "training", "source", "family")
+)
+"""Facts that no shapes tell."""
 
 
 def lint_model(entry: Entry, *, experiments: Path = EXPERIMENTS) -> list[str]:
@@ -43,16 +46,12 @@ def lint_folder(folder: Path, *, experiments: Path = EXPERIMENTS) -> list[str]:
 
 
 def described(found: Card, folder: Path) -> Card:
-    """The card with what its model's recipe says of its parts."""
-    recipe = _recipe(folder)
-    turns = True if turns_marked(recipe) else None
-    return replace(found, facts=replace(found.facts, architecture=parts(recipe), turns=turns))
-
-
-def _recipe(folder: Path) -> Any:
-    from .package import recipe_values
-
-    return recipe_values(folder)
+    """The card with what the shapes of its model's recipe say: parts, parameters, cost."""
+    counted = _counted(folder)
+    if counted is None:
+        return found
+    said = {f.name: getattr(counted, f.name) for f in fields(Facts) if f.name not in _FREE}
+    return replace(found, facts=replace(found.facts, **said))
 
 
 def _problems(found: Card, path: Path, experiments: Path) -> Iterator[str]:
@@ -60,7 +59,7 @@ def _problems(found: Card, path: Path, experiments: Path) -> Iterator[str]:
     if found.facts.status == "trained":
         yield from () if found.facts.training else ["trained, and nothing says how."]
         yield from () if results else ["trained, and nothing has been measured."]
-    elif results or found.speed or found.facts.training:
+    elif found.facts.status == "untrained" and (results or found.speed or found.facts.training):
         yield "a preset without weights has no numbers."
     for result in (
         *results,
@@ -191,22 +190,25 @@ def _against_experiment(found: Card, experiments: Path) -> Iterator[str]:
 
 def _against_recipe(facts: Facts, folder: Path) -> Iterator[str]:
     """What the recipe's shapes say is what the card says."""
+    try:
+        counted = _counted(folder)
+    except InputError as error:
+        yield str(error)
+        return
+    for f in fields(Facts) if counted else ():
+        said, value = getattr(facts, f.name), getattr(counted, f.name)
+        if f.name not in _FREE and said != value:
+            yield f"{f.name} is {said!r}, and the recipe's is {value!r}: run parley card render."
+
+
+def _counted(folder: Path) -> Facts | None:
+    """Facts of a model's recipe; None of an exported model, which has none."""
     if not (folder / "recipe.json").is_file():
-        return  # an exported model
+        return None
     from .package import read_recipe
     from .presets import facts_of, speaker_facts_of
     from .speaker_package import is_speaker_folder, read_speaker_recipe
 
-    try:
-        if is_speaker_folder(folder):
-            counted = speaker_facts_of(read_speaker_recipe(folder))
-        else:
-            counted = facts_of(read_recipe(folder))
-    except InputError as error:
-        yield str(error)
-        return
-    stated = asdict(facts)
-    free = {"name", "description", "status", "license", "language", "training"}
-    for field, value in asdict(counted).items():
-        if field not in free and stated[field] != value:
-            yield f"{field} is {stated[field]!r}, and the recipe's is {value!r}."
+    if is_speaker_folder(folder):
+        return speaker_facts_of(read_speaker_recipe(folder))
+    return facts_of(read_recipe(folder))

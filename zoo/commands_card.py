@@ -35,8 +35,8 @@ class LintArguments:
 
 @dataclass(frozen=True)
 class RenderArguments:
-    """Brings the generated parts of cards up to date: tables, pictures, what the recipe says of the
-    architecture. No number is measured, and what a person wrote stays.
+    """Brings the generated parts of cards up to date: tables, pictures, and what the recipe's
+    shapes say of parts, parameters and cost. Nothing is measured; what a person wrote stays.
 
     * parley card render runs/mine
     * parley card render rnnt-tiny --check
