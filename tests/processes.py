@@ -71,7 +71,7 @@ def run(job: dict, processes: int, devices: int) -> list[tuple[int, str]]:
 
 def ended(started: list[subprocess.Popen]) -> list[tuple[int, str]]:
     try:
-        said = [process.communicate(timeout=240)[1] for process in started]
+        said = [process.communicate(timeout=560)[1] for process in started]
         return [(p.returncode, text) for p, text in zip(started, said, strict=True)]
     finally:
         for process in started:

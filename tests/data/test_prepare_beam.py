@@ -22,9 +22,11 @@ def test_a_manifest_is_prepared(tmp_path: Path, workers: int):
     corpus, rows = ToneCorpus(24), []
     for i, utterance in enumerate(corpus.items):
         soundfile.write(tmp_path / f"{i}.flac", corpus.samples(i), RATE)
-        rows.append({"audio": f"{i}.flac", "text": utterance.text, "speaker": utterance.speaker})
+        rows.append(
+            {"audio_filepath": f"{i}.flac", "text": utterance.text, "speaker": utterance.speaker}
+        )
     (tmp_path / "broken.flac").write_bytes(b"no sound")
-    rows.append({"audio": "broken.flac", "text": "red", "duration": 1.0})
+    rows.append({"audio_filepath": "broken.flac", "text": "red", "duration": 1.0})
     manifest = tmp_path / "mine.jsonl"
     manifest.write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = tmp_path / "out"
