@@ -29,6 +29,7 @@ from .batching import BatchPlan, PlannedBatch, choose_bounds
 from .cohort_rows import CohortRows
 from .corpus import Corpus, Utterance, is_endless, late_epoch
 from .errors import InputError, Rejected
+from .reading import Reader
 from .targets import Speller, Target, label_arrays
 from .tokenizer import Tokenizer
 from .turns import Rule
@@ -126,6 +127,7 @@ class Loader:
         self._augmenter = Augmenter.create(augment, corpus, seed) if augment else None
         if not self._endless and config.cache_gb > 0:
             self.corpus = CachedCorpus(corpus, int(config.cache_gb * 1e9))
+        self._reader = Reader(self.corpus)
         self.seek(start_step)
 
     def _spell_all(self) -> tuple[list[Target | None] | None, np.ndarray, np.ndarray]:
@@ -193,8 +195,8 @@ class Loader:
     def load(self, step: int) -> Batch:
         """This process's rows of the batch of any step; what `next` returns when it is due.
 
-        A recording that cannot be read is put into quarantine, with one warning, and another item
-        of the same batch takes its row.
+        A recording that cannot be read, in several attempts, is put into quarantine, with one
+        warning, and another item of the same batch takes its row.
 
         Raises:
           InputError: when no recording of the batch can be read.
@@ -250,7 +252,7 @@ class Loader:
 
     def _samples(self, planned: PlannedBatch, row: int) -> np.ndarray:
         index, speed = int(planned.indices[row]), float(planned.speeds[row])
-        samples = self.corpus.samples(index)
+        samples = self._reader.samples(index)
         if len(samples) / speed > planned.bucket_samples + _SLACK_SAMPLES:
             raise _longer_than_stated(self.corpus, index, samples)
         if self._augmenter:

@@ -22,6 +22,7 @@ from .augment import AugmentConfig, Augmenter
 from .corpus import Corpus, is_endless
 from .errors import InputError, Rejected
 from .loader import Batch
+from .reading import Reader
 from .views import CachedCorpus
 
 
@@ -165,6 +166,7 @@ class SpeakerLoader:
             (process_index + 1) * config.speakers // process_count,
         )
         self._unusable = Quarantine(corpus)
+        self._reader = Reader(corpus)
         self.quarantine: list[Rejected] = self._unusable.rejected
         self.quarantine += self.plan.rejected
         self._augmenter = Augmenter.create(augment, corpus, seed) if augment else None
@@ -226,8 +228,8 @@ class SpeakerLoader:
             if index in self._unusable:
                 continue
             try:
-                return index, self.corpus.samples(index)
-            except (InputError, OSError) as error:
+                return index, self._reader.samples(index)
+            except InputError as error:
                 self._unusable.put(index, str(error))
         raise InputError(
             f"no recording of speaker {self.plan.names[speaker]} can be read: leave him out."

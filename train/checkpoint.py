@@ -19,8 +19,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
+from jax.sharding import NamedSharding, PartitionSpec
 
 from ..data.errors import InputError
+from .hosts import is_first, wait_for_all
 
 # How Orbax says that a checkpoint has other parts than are asked for.
 _OTHER_STRUCTURE = ("tree structures do not match", "Structure mismatch")
@@ -134,7 +136,8 @@ class Checkpoints:
         version of the program lies there, which is left as it is.
         """
         notes: list[str] = []
-        expected = {"state": template, "fingerprint": jax.ShapeDtypeStruct((), jnp.uint32)}
+        mark = jax.ShapeDtypeStruct((), jnp.uint32, sharding=_everywhere(template))
+        expected = {"state": template, "fingerprint": mark}
         for step in reversed(self.steps()):
             try:
                 tree = self.manager.restore(step, args=ocp.args.StandardRestore(expected))
@@ -150,9 +153,12 @@ class Checkpoints:
                     ) from None
                 reason = str(error).strip().split("\n")[0][:160]
             notes.append(f"checkpoint {step} in {self.folder} is damaged and set aside: {reason}")
-            aside = self.folder / f"damaged-{step}"
-            shutil.rmtree(aside, ignore_errors=True)
-            (self.folder / str(step)).rename(aside)
+            wait_for_all(f"damaged {step}")
+            if is_first():
+                aside = self.folder / f"damaged-{step}"
+                shutil.rmtree(aside, ignore_errors=True)
+                (self.folder / str(step)).rename(aside)
+            wait_for_all(f"aside {step}")
             self.manager.reload()
         raise InputError(
             f"{self.folder} holds no usable checkpoint: start again without --resume."
@@ -167,6 +173,17 @@ class Checkpoints:
         except InputError as error:
             last = self.steps()[-1:] or ["none"]
             raise InputError(f"{error} (last good checkpoint: {last[0]})") from error.__cause__
+
+
+def _everywhere(template: Any) -> Any:
+    """A whole copy on each device of the template's mesh; None where it has none.
+
+    Without it a scalar would be looked for on the devices that wrote it.
+    """
+    for leaf in jax.tree.leaves(template):
+        if isinstance(leaf.sharding, NamedSharding):
+            return NamedSharding(leaf.sharding.mesh, PartitionSpec())
+    return None
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -11,14 +11,14 @@ tried.
 """
 
 import dataclasses
-import json
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,21 +31,23 @@ from ..data.audio import SAMPLE_RATE
 from ..data.cohort_rows import CohortRows
 from ..data.corpus import Corpus, open_corpus, quarantined
 from ..data.errors import InputError, Rejected
-from ..data.fields import build
-from ..data.files import replace_file
 from ..data.loader import DataConfig, Loader, make_loader
 from ..data.oversampling import copies_of, with_replay
-from ..data.tokenizer import MARKERS, Tokenizer
+from ..data.tokenizer import Tokenizer
 from ..models.transducer import channels_of
 from .checkpoint import Checkpoints, lock_run, named_disk_errors, require_space
+from .goodput import Goodput
 from .held import hold_start
+from .hosts import is_first, rows_of_process, stops_together, to_host, watched_peers
 from .optimizer import make_optimizer
-from .progress import RunLog
-from .recipe import Recipe, RunRecipe, recipe_to_dict
+from .progress import RunLog, SilentLog
+from .recipe import Recipe, RunRecipe
 from .requirements import require_consistent
+from .run_folder import claim, own_tokenizer, row_multiple, write_quarantine
 from .sharding import batch_sharding, make_mesh, put_batch
 from .start import Start, initial_state
 from .step import make_train_step
+from .trace import Trace
 from .validation import Validation, hold_out
 
 NONFINITE_LIMIT = 5
@@ -127,6 +129,7 @@ def train(
     corpus: Corpus | None = None,
     dev: Corpus | None = None,
     general: Corpus | None = None,
+    profile: bool = False,
 ) -> TrainResult:
     """Trains `recipe` in `run_dir`; `start` gives the weights of `recipe.init_from`.
 
@@ -138,8 +141,8 @@ def train(
     is written first).
     """
     require_consistent(recipe)
-    with lock_run(run_dir), named_disk_errors(run_dir, "the run stopped"):
-        return _train(recipe, run_dir, resume, start, corpus, dev, general)
+    with opened(run_dir):
+        return _train(recipe, run_dir, resume, start, corpus, dev, general, profile)
 
 
 def _train(
@@ -150,6 +153,7 @@ def _train(
     corpus: Corpus | None,
     dev: Corpus | None,
     general: Corpus | None,
+    profile: bool,
 ) -> TrainResult:
     claim(recipe, run_dir, resume)
     corpus = corpus or open_corpus(recipe.data.train, recipe.data.train_split)
@@ -159,7 +163,7 @@ def _train(
     elif dev is None:
         corpus, dev, held_out = hold_out(corpus)
     corpus, copies = _mixed(corpus, recipe.data)
-    tokenizer = _tokenizer(recipe, run_dir, corpus, start)
+    tokenizer = own_tokenizer(recipe, run_dir, corpus, start)
     recipe = dataclasses.replace(
         recipe, model=dataclasses.replace(recipe.model, vocab_size=tokenizer.vocab_size)
     )
@@ -170,6 +174,10 @@ def _train(
     held = hold_start(recipe, run_dir, graphdef, state, places, mesh, start, tokenizer, general)
     validation = Validation(graphdef, recipe, dev, tokenizer, mesh)
 
+    part, parts = rows_of_process(mesh)
+    rows = mesh.shape["data"] * mesh.shape["fsdp"] * recipe.optimizer.accumulate
+    multiple = row_multiple(run_dir, rows)
+
     def batches(first: int) -> Loader:
         return make_loader(
             corpus,
@@ -178,13 +186,13 @@ def _train(
             recipe.augment,
             seed=recipe.seed,
             start_step=first,
-            multiple=mesh.shape["data"] * mesh.shape["fsdp"] * recipe.optimizer.accumulate,
+            multiple=multiple,
             channels=channels_of(recipe.model),
             timed_starts=recipe.loss.turns.start_of_turn,
             copies=copies,
             cohorts=cohorts,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=part,
+            process_count=parts,
         )
 
     task = Task(
@@ -201,12 +209,13 @@ def _train(
         left_out=quarantined(corpus),
         constants=() if held is None else (held,),
     )
-    done = drive(task, run_dir, resume=resume, notes=[held_out] if held_out else [])
+    notes = [held_out] if held_out else []
+    done = drive(task, run_dir, resume=resume, notes=notes, profile=profile)
     return TrainResult(
         recipe=recipe,
         graphdef=graphdef,
-        params=jax.device_get(done.state.ema),
-        frozen=jax.device_get(done.state.frozen),
+        params=to_host(done.state.ema),
+        frozen=to_host(done.state.frozen),
         tokenizer=tokenizer,
         steps=recipe.steps,
         wer=done.rates["wer"],
@@ -242,10 +251,18 @@ def _plan(loader: Any) -> str:
     return loader.plan.describe()
 
 
-def drive(task: Task, run_dir: Path, *, resume: bool, notes: Sequence[str] = ()) -> Driven:
+def drive(
+    task: Task,
+    run_dir: Path,
+    *,
+    resume: bool,
+    notes: Sequence[str] = (),
+    profile: bool = False,
+) -> Driven:
     """Runs a task from its newest checkpoint, or from the beginning, to its last step.
 
-    `notes` are sentences for the person who watches. Raises InputError as `train`.
+    `notes` are sentences for the person who watches; `profile`: leave a trace of a few steps in
+    `run_dir/profile`. Raises InputError as `train`.
     """
     recipe, mesh, state = task.recipe, task.mesh, task.state
     checkpoints = Checkpoints(run_dir / "checkpoints", keep=recipe.checkpoints_kept)
@@ -265,23 +282,38 @@ def drive(task: Task, run_dir: Path, *, resume: bool, notes: Sequence[str] = ())
         notes += damaged
 
     whole = NamedSharding(mesh, P())
-    train_step = jax.jit(task.step, donate_argnums=0, out_shardings=(task.places, whole))
+    several = jax.process_count() > 1
+    step = stops_together(task.step) if several else task.step
+    train_step = jax.jit(step, donate_argnums=0, out_shardings=(task.places, whole))
     loader = task.batches(first)
-    left_out = _write_quarantine(run_dir, [*task.left_out, *loader.quarantine])
-    with RunLog(run_dir, recipe.steps, first, rate=task.rate) as log, _stop_signal() as stopped:
+    left_out = write_quarantine(run_dir, [*task.left_out, *loader.quarantine])
+    make_log = RunLog if is_first() else SilentLog
+    with make_log(run_dir, recipe.steps, first, rate=task.rate) as log, _stop_signal() as stopped:
         for note in [*notes, *left_out]:
             log.say(note)
         log.say(
-            f"{task.about(loader)}; {mesh.size} devices; {recipe.steps:,} steps"
+            f"{task.about(loader)}; {mesh.size} devices"
+            + (f" of {jax.process_count()} processes" if several else "")
+            + f"; {recipe.steps:,} steps"
             + (f", resumed at {first:,}" if first else "")
         )
-        began = time.monotonic()
-        state, audio = _run(task, train_step, state, loader, first, checkpoints, log, stopped)
-        for note in _write_quarantine(run_dir, [*task.left_out, *loader.quarantine]):
-            log.say(note)
-        rates = task.validate(state)
-        log.record(recipe.steps, _of_dev(rates))
-        checkpoints.close()
+        began, clock = time.monotonic(), Goodput()
+        trace = Trace(run_dir / "profile", first if profile else None)
+        try:
+            state, audio = _run(
+                task, train_step, state, loader, first, checkpoints, log, stopped, clock, trace
+            )
+            for note in write_quarantine(run_dir, [*task.left_out, *loader.quarantine]):
+                log.say(note)
+            with clock.spent("validation"):
+                rates = task.validate(state)
+            log.record(recipe.steps, _of_dev(rates))
+            with clock.spent("checkpoint"):
+                checkpoints.close()
+            log.say(clock.sentence())
+        finally:
+            trace.close()
+            clock.close()
         return Driven(state, rates, time.monotonic() - began, audio)
 
 
@@ -296,19 +328,24 @@ def _run(
     loader: Batches,
     first: int,
     checkpoints: Checkpoints,
-    log: RunLog,
+    log: RunLog | SilentLog,
     stopped: threading.Event,
+    clock: Goodput,
+    trace: Trace,
 ) -> tuple[Any, float]:
     """Steps `first` to the end. Metrics of step n-1 are fetched while step n runs."""
     recipe, mesh = task.recipe, task.mesh
+    several = jax.process_count() > 1
     total_audio = window_audio = 0.0
     window_began = time.monotonic()
     bad = 0
+    asked = False
     pending: tuple[int, dict[str, jax.Array]] | None = None
     batches: Iterator[Mapping[str, np.ndarray]] = iter(loader)
 
     def settle(step: int, metrics: dict[str, jax.Array]) -> None:
-        nonlocal window_audio, window_began, bad
+        nonlocal window_audio, window_began, bad, asked
+        asked = several and bool(metrics["stop"])
         finite = bool(metrics["finite"])
         bad = 0 if finite else bad + 1
         if not finite:
@@ -320,91 +357,68 @@ def _run(
                 f"look at the batches' audio."
             )
         if step % recipe.log_every == 0 or step == recipe.steps:
-            values = {k: float(v) for k, v in metrics.items() if k != "finite"}
+            values = {k: float(v) for k, v in metrics.items() if k not in ("finite", "stop")}
             now = time.monotonic()
             values["audio_seconds_per_second"] = window_audio / max(now - window_began, 1e-9)
             window_audio, window_began = 0.0, now
+            values["goodput"] = clock.shares()["train"]
             log.record(step, values)
 
     for step in range(first + 1, recipe.steps + 1):
-        batch = next(batches)
+        trace.at(step)
+        with clock.spent("data"):
+            batch = next(batches)
         seconds = float(batch["sample_lengths"].sum()) / SAMPLE_RATE
         seconds *= jax.process_count()
-        state, metrics = train_step(
-            task.prepare(step - 1, state), put_batch(batch, mesh), *task.constants
-        )
+        if several:
+            stop = np.full(len(batch["sample_lengths"]), stopped.is_set(), np.int32)
+            batch = {**batch, "stop": stop}
+        with clock.spent("train"):
+            state, metrics = train_step(
+                task.prepare(step - 1, state), put_batch(batch, mesh), *task.constants
+            )
         total_audio += seconds
         window_audio += seconds
         if pending is not None:
             settle(*pending)
         pending = (step, metrics)
         last = step == recipe.steps
-        if last or step % recipe.checkpoint_every == 0 or stopped.is_set():
+        # Of several processes all must stop after the same step: as the step before this one said.
+        halt = asked if several else stopped.is_set()
+        if last or step % recipe.checkpoint_every == 0 or halt:
             settle(*pending)
             pending = None
-            checkpoints.save(step, state)
-        if stopped.is_set() and not last:
+            with clock.spent("checkpoint"):
+                checkpoints.save(step, state)
+        if halt and not last:
             checkpoints.wait()
             raise InputError(
                 f"training was told to stop; step {step} is saved: go on with --resume."
             )
         if not last and step % recipe.eval_every == 0:
-            rates = task.validate(state)
+            with clock.spent("validation"):
+                rates = task.validate(state)
             log.record(step, _of_dev(rates))
             task.judge(rates, step)
             window_audio, window_began = 0.0, time.monotonic()
     return state, total_audio
 
 
-def claim(recipe: RunRecipe, run_dir: Path, resume: bool) -> None:
-    """Writes recipe.json, or holds a resumed run to the one that is there."""
-    path = run_dir / "recipe.json"
-    if resume and path.exists():
-        try:
-            before = build(type(recipe), json.loads(path.read_text())["recipe"], "recipe")
-        except (ValueError, KeyError) as error:
-            raise InputError(f"{path} is not a recipe of this version: {error}") from None
-        if before != recipe:
-            a, b = recipe_to_dict(before), recipe_to_dict(recipe)
-            changed = ", ".join(sorted(k for k in a if a[k] != b[k]))
-            raise InputError(
-                f"{run_dir} was trained with another recipe (it differs in: {changed}); resume "
-                f"with the same options, or choose another --run-dir."
-            )
-        return
-    if (run_dir / "checkpoints").exists() and not resume:
-        raise InputError(
-            f"{run_dir} already holds a run: continue it with --resume, or choose another "
-            f"--run-dir."
-        )
-    packages = ("jax", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
-    facts = {"recipe": recipe_to_dict(recipe), "packages": {p: version(p) for p in packages}}
-    replace_file(path, json.dumps(facts, indent=1) + "\n")
+@contextmanager
+def opened(run_dir: Path) -> Iterator[None]:
+    """A run folder for one run: locked, its disk's errors named, lost processes noticed."""
+    with (
+        lock_run(run_dir) if is_first() else nullcontext(),
+        named_disk_errors(run_dir, "the run stopped"),
+        watched_peers(run_dir, _end),
+    ):
+        yield
 
 
-def _write_quarantine(run_dir: Path, rejected: list[Rejected]) -> list[str]:
-    """Writes what could not be used to quarantine.jsonl; returns a sentence if there is any."""
-    if not rejected:
-        return []
-    path = run_dir / "quarantine.jsonl"
-    rows = [json.dumps({"where": r.where, "reason": r.reason}) for r in rejected]
-    replace_file(path, "\n".join(rows) + "\n")
-    return [f"{len(rejected):,} recordings left out, see {path}; the first: {rejected[0]}"]
-
-
-def _tokenizer(recipe: Recipe, run_dir: Path, corpus: Corpus, start: Start | None) -> Tokenizer:
-    path = run_dir / "tokenizer.model"
-    if path.exists():
-        return Tokenizer.load(path)
-    if start is not None:
-        tokenizer = start.tokenizer
-    else:
-        texts = (corpus.utterance(i).text for i in range(len(corpus)))
-        tokenizer = Tokenizer.train(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.kind)
-    if recipe.tokenizer.markers != "none":
-        tokenizer = tokenizer.with_markers(MARKERS[recipe.tokenizer.markers])
-    replace_file(path, tokenizer.to_bytes())
-    return tokenizer
+def _end(sentence: str) -> None:
+    """Ends the process from any thread: the main one may wait for a device that waits for ever."""
+    print(f"parley: error: {sentence}", file=sys.stderr, flush=True)
+    os._exit(2)
 
 
 @contextmanager

@@ -115,7 +115,7 @@ class _Planned:
             np.array(devices).reshape(mesh), ("data", "fsdp", "model"), axis_types=axes
         )
         self.rows = batch_sharding(self.mesh)
-        self.optimizer = make_optimizer(recipe.optimizer, recipe.steps)
+        self.optimizer = make_optimizer(recipe.optimizer, recipe.steps, recipe.adapt)
         self.graphdef, self.shapes = abstract_state(recipe, self.optimizer)
         self.places = shardings(self.shapes, self.mesh)
         self.parameters = sum(math.prod(x.shape) for x in jax.tree.leaves(self.shapes.params))

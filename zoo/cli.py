@@ -36,6 +36,7 @@ COMMANDS = {
     "identify": Command("commands_speakers", "identify_command", "which known speaker it is"),
     "inspect": Command("commands_inspect", "inspect_command", "pictures of what a model does"),
     "train": Command("commands_train", "train_command", "train a preset"),
+    "prepare": Command("commands_prepare", "prepare_command", "a corpus as shards, read fast"),
     "plan": Command("commands_plan", "plan_command", "what a run takes on a pod, not run"),
     "mix": Command("commands_mix", "mix_command", "conversations of a corpus, as files"),
     "ngram": Command("commands_ngram", "ngram_command", "a language model over a model's tokens"),

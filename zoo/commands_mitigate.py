@@ -58,4 +58,4 @@ def mitigate_command(argv: list[str]) -> int:
     said = shlex.join(
         ["parley", "fairness", "mitigate", *(word for word in argv if word != "--resume")]
     )
-    return run_training(*override(recipe, rest, prog), said)
+    return run_training(override(recipe, rest, prog), said)

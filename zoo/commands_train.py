@@ -4,9 +4,9 @@ import datetime
 import re
 import shlex
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
 import tyro
 
@@ -16,6 +16,7 @@ from .console import remark
 from .registry import as_folder, folder_of, unknown_name
 
 if TYPE_CHECKING:
+    from ..train.hosts import HostsConfig
     from ..train.loop import TrainResult
     from ..train.recipe import Recipe
     from ..train.speakers.recipe import SpeakerRecipe
@@ -43,6 +44,10 @@ examples:
   parley train rnnt-tiny --resume
   parley train speaker-tiny --adversary.kind pairs
 
+Over many hosts (docs/scale.md) the same command runs on each, with a run folder that all of them
+see. Cloud TPU, GKE, Slurm and Open MPI say who is who; elsewhere, on the second of two:
+  parley train rnnt-30m --coordinator first:8476 --processes 2 --process-id 1
+
 presets: {presets}
 
 All fields of a preset's recipe and their values: parley train PRESET --help
@@ -68,26 +73,31 @@ def train_command(argv: list[str]) -> int:
     if name in speakers:
         from .speaker_training import train_speaker_preset
 
-        return train_speaker_preset(*override(speakers[name], rest), command)
-    return run_training(*override(recognisers[name], rest), command)
+        return train_speaker_preset(override(speakers[name], rest), command)
+    return run_training(override(recognisers[name], rest), command)
 
 
-def run_training(recipe: "Recipe", run_dir: Path, resume: bool, command: str) -> int:
+def run_training(order: "Order", command: str) -> int:
     """Trains and writes `run_dir/model`; returns the exit status."""
+    recipe, run_dir = order.recipe, order.run_dir
     import jax
 
     from ..train.checkpoint import named_disk_errors
+    from ..train.hosts import connect
     from ..train.loop import train
+    from .run_report import write_run_report
     from .runtime import use_compilation_cache
 
+    connect(order.hosts)
     use_compilation_cache()
     start = start_from(recipe.init_from) if recipe.init_from else None
-    result = train(recipe, run_dir, resume=resume, start=start)
+    result = train(recipe, run_dir, resume=order.resume, start=start, profile=order.profile)
     folder = run_dir / "model"
     if jax.process_index() != 0:  # of several machines, one writes
         return 0
     with named_disk_errors(folder, "the trained model was not written"):
         export(folder, result, command)
+        remark(f"curves are in {write_run_report(run_dir)}")
     remark(f"the model is in {folder}; try: parley transcribe {folder} recording.wav")
     print(folder)
     return 0
@@ -101,11 +111,24 @@ def _recipe_of_folder(name: str) -> "Recipe":
     return replace(recipe, init_from=name)
 
 
-def override(preset: R, argv: list[str], prog: str = "") -> tuple[R, Path, bool]:
-    """(recipe with the fields that the command line overrides, run folder, resume).
+class Order(NamedTuple):
+    """What a command line asks for."""
+
+    recipe: Any
+    """With the fields that it overrides."""
+    run_dir: Path
+    resume: bool
+    hosts: "HostsConfig"
+    profile: bool
+
+
+def override(preset: R, argv: list[str], prog: str = "") -> Order:
+    """Reads `parley train`'s options over a preset.
 
     `prog`: what the help calls the command; by default, that which trains the preset.
     """
+    from ..train.hosts import HostsConfig
+
     kind: Any = type(preset)
 
     @dataclass(frozen=True)
@@ -122,6 +145,9 @@ def override(preset: R, argv: list[str], prog: str = "") -> tuple[R, Path, bool]
         """Holds checkpoints, metrics, TensorBoard files and, at the end, the folder model."""
         resume: bool = False
         """Go on from the newest checkpoint of the run folder."""
+        profile: bool = False
+        """Leave a trace of five steps in the run folder's profile, for TensorBoard or Perfetto."""
+        hosts: Annotated[HostsConfig, tyro.conf.arg(name="")] = field(default_factory=HostsConfig)
 
     default = TrainArguments(preset, Path("runs") / preset.name)
     prog = prog or f"parley train {preset.name}"
@@ -130,7 +156,7 @@ def override(preset: R, argv: list[str], prog: str = "") -> tuple[R, Path, bool]
     if is_given("--data.train", argv) and not is_given("--data.dev", argv):
         # The preset's development set says nothing about other data.
         recipe = replace(recipe, data=replace(recipe.data, dev=_dev_of(recipe.data.train)))
-    return recipe, given.run_dir, given.resume
+    return Order(recipe, given.run_dir, given.resume, given.hosts, given.profile)
 
 
 def is_given(option: str, argv: list[str]) -> bool:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from ..data.files import replace_file
 from .cards import CARD, Card, keep_text, new_card
-from .commands_train import training_record
+from .commands_train import Order, training_record
 from .console import remark
 from .registry import folder_of
 
 if TYPE_CHECKING:
-    from ..train.speakers.recipe import SpeakerRecipe
     from ..train.speakers.training import SpeakerResult, SpeakerStart
 
 WEIGHTS_FILE, WEIGHTS_PLOT = "weights.jsonl", "weights.svg"
@@ -24,17 +23,23 @@ _NOTES = (
 )
 
 
-def train_speaker_preset(recipe: "SpeakerRecipe", run_dir: Path, resume: bool, command: str) -> int:
+def train_speaker_preset(order: Order, command: str) -> int:
     """Trains and writes `run_dir/model`; returns the exit status."""
+    recipe, run_dir = order.recipe, order.run_dir
     import jax
 
     from ..train.checkpoint import named_disk_errors
+    from ..train.hosts import connect
     from ..train.speakers.training import train_speakers
+    from .run_report import write_run_report
     from .runtime import use_compilation_cache
 
+    connect(order.hosts)
     use_compilation_cache()
     start = speaker_start(recipe.init_from) if recipe.init_from else None
-    result = train_speakers(recipe, run_dir, resume=resume, start=start)
+    result = train_speakers(
+        recipe, run_dir, resume=order.resume, start=start, profile=order.profile
+    )
     folder = run_dir / "model"
     if jax.process_index() != 0:  # of several machines, one writes
         return 0
@@ -42,6 +47,7 @@ def train_speaker_preset(recipe: "SpeakerRecipe", run_dir: Path, resume: bool, c
         export_speaker_model(folder, result, command)
         if result.weights:
             write_weights(run_dir, result)
+        remark(f"curves are in {write_run_report(run_dir)}")
     remark(f"the model is in {folder}; try: parley verify a.wav b.wav --model {folder}")
     print(folder)
     return 0

@@ -17,7 +17,7 @@ import pytest
 from parley.configs import presets
 from parley.data.errors import InputError
 from parley.data.loader import make_loader
-from parley.train import loop
+from parley.train import loop, run_folder
 from parley.train.loop import train
 from parley.train.recipe import LossConfig, recipe_from_dict
 from parley.train.start import Start
@@ -130,7 +130,7 @@ def test_what_cannot_be_used_is_listed(tmp_path):
     corpus.items[3] = dataclasses.replace(corpus.items[3], text="ünknown")
     start = Start({}, {}, _tokenizer())
     loader = make_loader(corpus, start.tokenizer, recipe().data, seed=0)
-    notes = loop._write_quarantine(tmp_path, loader.quarantine)
+    notes = run_folder.write_quarantine(tmp_path, loader.quarantine)
     assert "1 recordings left out" in notes[0]
     assert "tone-3" in notes[0]
     row = json.loads((tmp_path / "quarantine.jsonl").read_text())

@@ -11,12 +11,16 @@ from jax.sharding import PartitionSpec as P
 from parley.data.errors import InputError
 from parley.data.loader import make_loader
 from parley.data.tokenizer import Tokenizer
+from parley.train.optimizer import make_optimizer
+from parley.train.plan_compile import plan_step
+from parley.train.plan_hlo import COLLECTIVES
 from parley.train.recipe import MeshConfig
-from parley.train.sharding import batch_sharding, make_mesh, put_batch, spec_for
-from parley.train.start import initial_state
+from parley.train.sharding import batch_sharding, make_mesh, put_batch, shardings, spec_for
+from parley.train.start import abstract_state, initial_state
 from parley.train.step import make_train_step
 from tones import ToneCorpus, recipe
 
+ALL = set(COLLECTIVES)
 SIZES = {"data": 2, "fsdp": 2, "model": 2}
 
 
@@ -102,6 +106,48 @@ def test_eight_devices_compute_what_one_does(tones, alone, config: MeshConfig):
         moment = jax.tree.leaves(places.optimizer)
         assert "fsdp" in kernel
         assert any("fsdp" in s.spec for s in moment)
+
+
+def test_moments_and_average_lie_where_their_parameters_do():
+    made = recipe()
+    made = dataclasses.replace(made, model=dataclasses.replace(made.model, vocab_size=16))
+    optimizer = make_optimizer(made.optimizer, made.steps)
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, model=2))
+    places = shardings(abstract_state(made, optimizer)[1], mesh)
+
+    def specs(tree) -> list:
+        return [place.spec for place in jax.tree.leaves(tree)]
+
+    found = jax.tree.leaves(places.optimizer, is_leaf=lambda part: hasattr(part, "mu"))
+    adam = next(part for part in found if hasattr(part, "mu"))
+    assert specs(adam.mu) == specs(adam.nu) == specs(places.ema) == specs(places.params)
+    joint = places.params["joiner"]["output"]["kernel"].spec
+    assert joint == P("fsdp", "model"), "the vocabulary over `model`"
+    assert places.params["prediction"]["embedding"].spec == P("model", "fsdp")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mesh", "expected", "share"),
+    [
+        (MeshConfig(data=8), {"all-reduce"}, 1.0),
+        # All-to-alls move the axis of a small array that is split, where XLA finds it cheaper.
+        (MeshConfig(data=1, fsdp=8), ALL - {"collective-permute"}, 0.3),
+        (MeshConfig(data=4, fsdp=1, model=2), ALL, 0.7),
+    ],
+)
+def test_a_compiled_step_sends_what_its_mesh_means(mesh, expected: set, share: float):
+    """Data parallel sums gradients and does nothing else; fsdp gathers parameters and keeps only
+    its part of the state. Read from the program of eight devices."""
+    made = recipe(mesh=mesh)
+    made = dataclasses.replace(made, model=dataclasses.replace(made.model, vocab_size=16))
+    plan = plan_step(made, "h100:8", 2.0)
+    assert set(plan["collectives"]) <= expected
+    assert "all-reduce" in plan["collectives"]
+    assert ("all-gather" in plan["collectives"]) == (mesh.data < 8)
+    state = 4 * 4 * plan["parameters"]
+    batch = 2 * plan["audio_seconds"] * 16_000 / (mesh.data * mesh.fsdp)
+    assert plan["memory"]["arguments"] - batch < share * state + 8_192
 
 
 @pytest.mark.slow

@@ -326,9 +326,9 @@ def test_any_field_of_a_recipe_by_its_path():
     from parley.configs import presets
 
     preset = presets()["rnnt-tiny"]
-    recipe, run_dir, resume = commands_train.override(preset, [])
+    recipe, run_dir, resume, *_ = commands_train.override(preset, [])
     assert (recipe, run_dir, resume) == (preset, Path("runs/rnnt-tiny"), False)
-    recipe, run_dir, resume = commands_train.override(
+    recipe, run_dir, resume, *_ = commands_train.override(
         preset,
         [
             *("--optimizer.peak-lr", "3e-4", "--model.encoder.width", "32", "--run-dir", "here"),

@@ -21,9 +21,10 @@ from ...data.corpus import Corpus, open_corpus, quarantined
 from ...data.errors import InputError
 from ...data.speaker_batches import SpeakerLoader, SpeakerPlan
 from ...data.views import SelectedCorpus
-from ..checkpoint import lock_run, named_disk_errors
-from ..loop import Driven, Task, claim, drive
+from ..hosts import rows_of_process, to_host
+from ..loop import Driven, Task, drive, opened
 from ..optimizer import make_optimizer
+from ..run_folder import claim
 from ..sharding import make_mesh, shardings
 from ..start import feature_statistics, fits, over
 from ..step import split_model
@@ -92,13 +93,14 @@ def train_speakers(
     start: SpeakerStart | None = None,
     corpus: Corpus | None = None,
     dev: Corpus | None = None,
+    profile: bool = False,
 ) -> SpeakerResult:
     """Trains `recipe` in `run_dir`; `start` gives the weights of `recipe.init_from`.
 
     Raises InputError as `train.loop.train`.
     """
     _require(recipe)
-    with lock_run(run_dir), named_disk_errors(run_dir, "the run stopped"):
+    with opened(run_dir):
         claim(recipe, run_dir, resume)
         corpus = corpus or open_corpus(
             recipe.data.train, recipe.data.train_split, require_text=False
@@ -110,7 +112,7 @@ def train_speakers(
             corpus, dev, held_out = hold_out(corpus, least=LEAST_HELD_OUT)
             notes.append(held_out)
         task, plan = _task(recipe, corpus, dev, start)
-        done = drive(task, run_dir, resume=resume, notes=notes)
+        done = drive(task, run_dir, resume=resume, notes=notes, profile=profile)
         return _result(recipe, corpus, plan, done)
 
 
@@ -142,6 +144,8 @@ def _task(
     graphdef, state, places = _initial_state(recipe, mesh, optimizer, corpus, plan, start)
     validation = SpeakerValidation(graphdef, recipe, dev, mesh)
 
+    part, parts = rows_of_process(mesh)
+
     def batches(first: int) -> SpeakerLoader:
         return SpeakerLoader(
             corpus,
@@ -149,8 +153,8 @@ def _task(
             recipe.augment,
             seed=recipe.seed,
             start_step=first,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=part,
+            process_count=parts,
         )
 
     task = Task(
@@ -260,8 +264,8 @@ def _result(
 ) -> SpeakerResult:
     return SpeakerResult(
         recipe=recipe,
-        params=jax.device_get(done.state.ema["model"]),
-        frozen=jax.device_get(done.state.frozen),
+        params=to_host(done.state.ema["model"]),
+        frozen=to_host(done.state.frozen),
         steps=recipe.steps,
         eer=done.rates["eer"],
         threshold=done.rates["threshold"],
