@@ -374,9 +374,12 @@ def test_a_finished_run_becomes_a_model(
     package = read_model(tiny_folder)
     seen = {}
 
-    def train(recipe, run_dir, *, resume, start):
-        seen.update(recipe=recipe, start=start, resume=resume)
+    def train(recipe, run_dir, *, resume, start, profile):
+        seen.update(recipe=recipe, start=start, resume=resume, profile=profile)
         run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "metrics.jsonl").write_text('{"step": 7, "loss": 2.0}\n')
+        facts = {"recipe": {"name": "mine", "steps": 7}, "packages": {}}
+        (run_dir / "recipe.json").write_text(json.dumps(facts))
         return loop.TrainResult(
             recipe=package.recipe, graphdef=package.graphdef, params=start.params,
             frozen=start.frozen, tokenizer=start.tokenizer, steps=7, wer=0.5, seconds=60.0,
@@ -392,6 +395,8 @@ def test_a_finished_run_becomes_a_model(
     assert seen["recipe"].seed == 3
     assert seen["recipe"].model == presets()["rnnt-tiny"].model
     assert seen["resume"] is True
+    assert seen["profile"] is False
+    assert "loss 2" in Path("runs/rnnt-tiny/report.md").read_text()
     card = read_card(folder / "README.md")
     assert card.facts.status == "trained"
     assert card.results == ()  # nothing that `parley evaluate` has not measured
