@@ -5,6 +5,7 @@ import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
@@ -40,6 +41,12 @@ NAMES = (
 def load_golden() -> dict[str, np.ndarray]:
     with np.load(GOLDEN) as file:
         return dict(file)
+
+
+def relative(found: Any, wanted: Any) -> float:
+    """Largest difference over the largest value."""
+    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
 def weights_of(golden: Mapping[str, np.ndarray], kind: str) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import yaml
+
 from imported import (
     load_golden,
     nemo_config,
@@ -18,7 +19,6 @@ from imported import (
     write_source,
     write_tar,
 )
-
 from parley import zoo
 from parley.data.errors import InputError
 from parley.data.tokenizer import Tokenizer

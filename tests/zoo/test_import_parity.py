@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from foreign import KINDS
-from imported import load_golden, write_source
 
+from foreign import KINDS
+from imported import load_golden, relative, write_source
 from parley.models.decoding import greedy
 from parley.models.transducer import Transducer
 from parley.zoo.import_weights import check_shapes, convert
@@ -33,11 +33,6 @@ def imported(request, golden, tmp_path_factory):
     model = nnx.merge(graphdef, jax.tree.map(jnp.asarray, params), frozen)
     arrays = {k.removeprefix(f"{kind}/"): v for k, v in golden.items() if k.startswith(f"{kind}/")}
     return kind, arrays, model
-
-
-def relative(found, wanted) -> float:
-    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
 def encode(model: Transducer, samples: np.ndarray):
