@@ -5,9 +5,10 @@
 
 A FastConformer transducer with random weights is made by transformers, written by it, imported and
 run by both on the same sound: `generate` there, `Recognizer` here, greedy search, float32, all
-cores of the process; and features and encoder by themselves, which is matrix work alone. Random weights speak in other places than trained ones; the blank is raised
-until about four tokens a second are left, as English has. Needs PyTorch and transformers
-(pip install torch transformers), which nothing else here does.
+cores of the process; and features and encoder by themselves, which is matrix work alone. Random
+weights speak in other places than trained ones; the blank is raised until about four tokens a
+second are left, as English has. Needs PyTorch and transformers (pip install torch transformers),
+which nothing else here does.
 """
 
 import json

@@ -78,10 +78,8 @@ def test_attention_by_chunks_is_the_sum_over_what_is_seen(chunk: int | None, lef
     def numbers(value) -> np.ndarray:
         return np.asarray(value, np.float64)
 
-    q, k, v = (
-        numbers(x[0]) @ numbers(m.kernel[...])
-        for m in (attention.query, attention.key, attention.value)
-    )
+    layers = attention.query, attention.key, attention.value
+    q, k, v = (numbers(x[0]) @ numbers(layer.kernel[...]) for layer in layers)
     u, w = numbers(attention.content_bias[...]), numbers(attention.position_bias[...])
     rates = 10_000.0 ** (-np.arange(width // 2) / (width // 2))
     wanted = np.zeros((frames, width))

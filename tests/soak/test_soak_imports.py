@@ -127,9 +127,7 @@ def test_golden_sizes():
             frontend=CentredFrontendConfig(bins=bins),
             joint=JointConfig(activation="relu", durations=(0, 1, 2, 3, 4)),
         )
-        sizes[name] = parameter_count(
-            nnx.eval_shape(lambda c=config: Transducer(c, rngs=nnx.Rngs(0)))
-        )
-    print(sizes)
-    assert 0.113e9 < sizes["0.1b"] < 0.116e9
-    assert 0.60e9 < sizes["0.6b"] < 0.63e9
+        shapes = nnx.eval_shape(lambda c=config: Transducer(c, rngs=nnx.Rngs(0)))
+        sizes[name] = parameter_count(shapes)
+    # transformers counts 0.1 M more of each: biases that add nothing here (zoo/import_weights.py).
+    assert sizes == {"0.1b": 114_052_742, "0.6b": 618_140_294}

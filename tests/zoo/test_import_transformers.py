@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from test_import_parity import relative
 
 from foreign import KINDS, build, reference, sound
+from imported import relative
 from parley.data.audio import read_audio
 from parley.models.decoding import greedy
 from parley.models.transducer import Transducer
