@@ -62,8 +62,9 @@ def compare(kind: str, theirs, model: Transducer, samples: np.ndarray, classes: 
     x, encoded, frames, found = run(variables, samples[None], jnp.array([len(samples)]))
     late = int(kind == "streaming")
     heard = np.asarray(x)[0, late : late + len(wanted["features"])]
-    # Where a mel is 100 dB below the frame's loudest, float32 rounds differently there.
-    np.testing.assert_allclose(heard, wanted["features"][: len(heard)], atol=1e-4)
+    # In float64 they lie between the two, 3e-5 from ours and 6e-5 from theirs where a mel is near
+    # silence; normalising by a deviation below 1 makes that more.
+    np.testing.assert_allclose(heard, wanted["features"][: len(heard)], atol=2e-4)
     count = int(frames[0])
     assert relative(encoded[0, :count], wanted["projected"][:count]) < 1e-4
     inside = wanted["frames"] < count
