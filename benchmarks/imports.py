@@ -64,8 +64,8 @@ class Arguments:
 def main() -> None:
     given = tyro.cli(Arguments, description=__doc__)
     try:
-        import torch
-        import transformers
+        import torch  # pyright: ignore[reportMissingImports]
+        import transformers  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise InputError(
             "this compares with transformers: pip install torch transformers first."

@@ -22,12 +22,13 @@ from imported import (
 from parley import zoo
 from parley.data.errors import InputError
 from parley.data.tokenizer import Tokenizer
+from parley.models.encoders.fastconformer import FastConformerConfig
+from parley.train.weights import flatten
 from parley.zoo import import_nemo
 from parley.zoo.cards import read_card
 from parley.zoo.cli import main
 from parley.zoo.importing import import_model
 from parley.zoo.package import read_model
-from parley.zoo.weights import flatten
 
 Output = pytest.CaptureFixture[str]
 CARD = """---
@@ -180,7 +181,9 @@ def test_evaluation_and_training_go_on_from_it(folders, recording, tmp_path: Pat
 def test_lookahead_is_one_of_those_that_were_trained(golden, tmp_path: Path):
     source = write_source(golden, "streaming", tmp_path / "source")
     recipe = import_model(str(source), tmp_path / "quick", lookahead=0)
-    assert (recipe.model.encoder.chunk, recipe.model.encoder.left) == (1, 6)
+    encoder = recipe.model.encoder
+    assert isinstance(encoder, FastConformerConfig)
+    assert (encoder.chunk, encoder.left) == (1, 6)
     assert read_card(tmp_path / "quick" / "README.md").facts.step_ms == 80.0
     with pytest.raises(InputError, match="--lookahead 5 is none"):
         import_model(str(source), tmp_path / "no", lookahead=5)

@@ -96,7 +96,7 @@ def test_real_recordings(kind: str, tmp_path: Path):
 
 
 def test_our_stream_is_their_stream(tmp_path: Path):
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     theirs = build("streaming")
     model = ours("streaming", theirs, tmp_path)
