@@ -48,8 +48,8 @@ def build(
 
     `silent`: share of frames for which blank is the likeliest at first.
     """
-    import torch
-    import transformers
+    import torch  # pyright: ignore[reportMissingImports]
+    import transformers  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(7)
     sizes = {"vocab_size": VOCAB, "decoder_hidden_size": 16, "num_decoder_layers": 2, **more}
@@ -92,7 +92,7 @@ def build(
 
 
 def _features(kind: str, model: Any, samples: np.ndarray) -> tuple[Any, Any]:
-    import transformers
+    import transformers  # pyright: ignore[reportMissingImports]
 
     extractor_class = (
         transformers.NemotronAsrStreamingFeatureExtractor
@@ -106,7 +106,7 @@ def _features(kind: str, model: Any, samples: np.ndarray) -> tuple[Any, Any]:
 
 def _quieten(kind: str, model: Any, silent: float) -> None:
     """Raises the blank's logit until it is the largest in this share of frames."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     blank = model.config.blank_token_id
     encoded = model.get_audio_features(*_features(kind, model, sound(3.0, seed=1)))
@@ -118,7 +118,7 @@ def _quieten(kind: str, model: Any, silent: float) -> None:
 
 def reference(kind: str, model: Any, samples: np.ndarray) -> dict[str, np.ndarray]:
     """What a model makes of one recording, in float32 on the CPU."""
-    import torch
+    import torch  # pyright: ignore[reportMissingImports]
 
     features, mask = _features(kind, model, samples)
     labels = torch.arange(3, 3 + 4)[None]
@@ -151,8 +151,8 @@ def weights(model: Any) -> dict[str, np.ndarray]:
 
 
 def main(path: str) -> None:
-    import torch
-    import transformers
+    import torch  # pyright: ignore[reportMissingImports]
+    import transformers  # pyright: ignore[reportMissingImports]
 
     arrays: dict[str, np.ndarray] = {}
     # For the streaming model a number of frames that is whole chunks and one more.
@@ -168,7 +168,7 @@ def main(path: str) -> None:
         for name, value in reference(kind, model, samples).items():
             arrays[f"{kind}/{name}"] = value
         print(kind, arrays[f"{kind}/tokens"], arrays[f"{kind}/frames"])
-    np.savez_compressed(path, **arrays)
+    np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
 if __name__ == "__main__":

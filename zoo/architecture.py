@@ -14,6 +14,7 @@ _KINDS = {
     "transformer": "Transformer",
     "amortized": "Transformer with gates",
     "sts": "LSTM that separates talkers",
+    "fastconformer": "FastConformer",
     "ecapa": "ECAPA-TDNN",
     "resnet": "ResNet",
 }
@@ -25,9 +26,9 @@ def parts(recipe: Mapping[str, Any]) -> dict[str, str]:
     """part -> what it is, from the sound to the answer, of a recipe as `recipe.json` holds it."""
     model = recipe["model"]
     front = model["frontend"]
+    more = f", {front['stack']} stacked" if "stack" in front else ", about the centres of frames"
     found = {
-        "front end": f"{front['bins']} log-mels every {1000 * front['hop_s']:g} ms, "
-        f"{front['stack']} stacked",
+        "front end": f"{front['bins']} log-mels every {1000 * front['hop_s']:g} ms{more}",
         "encoder": _encoder(model["encoder"]),
     }
     if "prediction" in model:
@@ -38,6 +39,8 @@ def parts(recipe: Mapping[str, Any]) -> dict[str, str]:
         )
         joint = model.get("joint", {})
         hat = ", HAT" if joint.get("hat") else ""
+        if joint.get("durations"):
+            hat = f", {len(joint['durations'])} durations"
         tokens = f"{model['vocab_size']:,} tokens"
         found["joint"] = (
             f"{joint.get('activation', 'tanh')} of {prediction['output']}{hat}, {tokens}"

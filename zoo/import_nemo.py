@@ -70,8 +70,9 @@ def read_nemo(path: Path, lookahead: Lookahead = None) -> Foreign:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: name a .nemo archive.") from None
     except (tarfile.TarError, EOFError, OSError) as error:
+        reason = str(error).partition("\n")[0]
         raise InputError(
-            f"{path} is damaged or no .nemo archive ({error}); get it again."
+            f"{path} is damaged or no .nemo archive ({reason}); get it again."
         ) from None
     names = {_renamed(name): name for name in state}
     return Foreign(

@@ -33,6 +33,7 @@ from ..attention import AttentionState, FeedForward
 from ..chunked_attention import ChunkedAttention
 from ..convolution import depthwise_taps
 from ..layers import dropout, mask_frames, split_key
+from ..remat import run_block
 from ..subsampling import FACTOR, Subsampling, SubsamplingState
 
 _EPSILON = 1e-5
@@ -315,6 +316,6 @@ class FastConformerEncoder(nnx.Module):
         x = dropout(x, self.config.dropout, keys[count])
         after = []
         for i, block in enumerate(self.blocks):
-            x, state = block(x, states[i], within, key=keys[i])
+            x, state = run_block(block, x, states[i], within, key=keys[i])
             after.append(state)
         return self.output(x), tuple(after)

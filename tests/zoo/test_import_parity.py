@@ -1,46 +1,24 @@
 """Imported models against transformers' own numbers: features, encoder, prediction network, joint
 and greedy search, of small random models that tests/foreign.py made."""
 
-import json
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from foreign import KINDS
-from safetensors.numpy import save_file
 
+from foreign import KINDS
+from imported import load_golden, relative, write_source
 from parley.models.decoding import greedy
 from parley.models.transducer import Transducer
 from parley.zoo.import_weights import check_shapes, convert
 from parley.zoo.importing import read_source, recipe_of
 from parley.zoo.package import abstract_model
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "imported.npz"
-
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, np.ndarray]:
-    with np.load(GOLDEN) as file:
-        return dict(file)
-
-
-def write_source(golden: dict[str, np.ndarray], kind: str, folder: Path) -> Path:
-    """The model as transformers saves it, with a tokeniser of letters."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(str(golden[f"{kind}/config"]))
-    prefix = f"{kind}/weights/"
-    weights = {k.removeprefix(prefix): v for k, v in golden.items() if k.startswith(prefix)}
-    save_file({k: v.astype(np.float32) for k, v in weights.items()}, folder / "model.safetensors")
-    pieces = ["<unk>", *"▁eariotnslcudpmhgbfywkvxzjq'", "er", "▁th", "on", "<s>"]
-    vocab = {piece: i for i, piece in enumerate(pieces)}
-    model = {"type": "BPE", "unk_token": "<unk>", "vocab": vocab, "merges": ["e r", "o n"]}
-    added = [{"id": 31, "content": "<s>", "special": True}, {"id": 32, "content": "<blank>"}]
-    tokenizer = {"model": model, "added_tokens": added}
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
-    return folder
+    return load_golden()
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -55,11 +33,6 @@ def imported(request, golden, tmp_path_factory):
     model = nnx.merge(graphdef, jax.tree.map(jnp.asarray, params), frozen)
     arrays = {k.removeprefix(f"{kind}/"): v for k, v in golden.items() if k.startswith(f"{kind}/")}
     return kind, arrays, model
-
-
-def relative(found, wanted) -> float:
-    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
-    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
 def encode(model: Transducer, samples: np.ndarray):
