@@ -174,11 +174,11 @@ def test_a_row_is_not_done_when_what_it_began_as_has_changed(options: Options):
     assert states(chained(steps=13), options) == {"base": "not run", "then": "not run"}
 
 
-def test_a_row_fails_with_what_it_begins_as(options: Options):
+def test_a_row_fails_with_what_it_needs(options: Options):
     launch, asked = launcher(fail_at="base")
     run_experiment(chained(), replace(options, only=("then",)), launch=launch)
     assert asked == ["base"]
-    assert "base, which it begins as, failed" in page(options)
+    assert "base, which it needs, failed" in page(options)
 
 
 def test_a_row_begins_as_one_that_stands_before_it():
