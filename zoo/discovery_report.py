@@ -41,11 +41,10 @@ def print_discovery(
         "\nspeakers, words: of the report split. ranking: WER (%) of the ranking split. shrunken: "
         "the same, drawn to the mean as far as it is uncertain."
     )
-    if few:
-        console.print(
-            f"{few} of {len(found.cohorts)} cohorts have fewer than {found.selection.min_speakers} "
-            "ranking or report speakers: without a rank, and of no group"
-        )
+    console.print(
+        f"{few or 'none'} of {len(found.cohorts)} cohorts with fewer than "
+        f"{found.selection.min_speakers} ranking or report speakers: these have no rank."
+    )
     console.print()
     for line in _gaps(found, len(ranked)):
         console.print(line)
