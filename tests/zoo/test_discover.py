@@ -205,6 +205,9 @@ def test_voices_are_clustered_and_assigned(
     assert run("assign", out, "--data", manifest, "--out", assigned, "--json") == 0
     counts = json.loads(capsys.readouterr().out)["counts"]
     assert counts == {c["name"]: c["description"]["speakers"] for c in record["cohorts"]}
+    few = f"{manifest}?limit=4"
+    assert run("assign", out, "--data", few, "--out", assigned) == 2
+    assert "fewer than 5 utterances of theirs can be heard" in capsys.readouterr().err
     # Another model's embeddings mean something else.
     definition = json.loads((out / "cohorts.json").read_text())
     definition["model"][1] = "0" * 16
