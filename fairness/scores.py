@@ -109,8 +109,8 @@ def read_scores(path: Path) -> Scores:
     """Reads the JSON lines of `parley evaluate --out`.
 
     Raises:
-      InputError: the file cannot be read, a line of it is no scored utterance, or no line names a
-        speaker.
+      InputError: the file cannot be read, a line of it is no scored utterance, no line names a
+        speaker, or there are no words.
     """
     try:
         with open(path, "rb") as file:
@@ -123,7 +123,7 @@ def scores_of(utterances: Iterable[_Scored], source: str) -> Scores:
     """Of an evaluation in memory: `scores_of(evaluation.utterances, "rnnt-tiny on assistant")`.
 
     Raises:
-      InputError: no utterance names its speaker.
+      InputError: no utterance names its speaker, or there are no words.
     """
     return _gather(source, map(_row_of, utterances))
 
@@ -204,6 +204,9 @@ def _gather(source: str, rows: Iterable[_Row]) -> Scores:
     if not ids and not population.without_speaker:
         raise InputError(f"{source} holds no scored utterances: evaluate a corpus into it first.")
     require_speakers(population, source)
-    return Scores(
-        source, population, tuple(ids), np.array(counts, np.int64), np.array(durations, np.float64)
-    )
+    counted = np.array(counts, np.int64)
+    if not counted[:, 3].any():
+        raise InputError(
+            f"{source} has no words to compare with: evaluate recordings whose text is known."
+        )
+    return Scores(source, population, tuple(ids), counted, np.array(durations, np.float64))

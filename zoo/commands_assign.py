@@ -73,6 +73,7 @@ def assign_command(argv: list[str]) -> int:
     given = parse(AssignArguments, argv, "parley fairness assign")
     from ..fairness.cohorts import read_cohorts
     from ..fairness.population import population_of_corpus
+    from .discovery_report import why_none
 
     cohorts, ranking = read_cohorts(given.cohorts)
     corpus = open_corpus(given.data, given.split, require_text=False)
@@ -81,7 +82,10 @@ def assign_command(argv: list[str]) -> int:
     index = cohorts.assign(population)
     assignment = ranking.assignment(population.speakers, cohorts.names, index)
     if not assignment.speakers:
-        raise InputError(f"no speaker of {corpus.name} is of a cohort of {given.cohorts}.")
+        raise InputError(
+            f"no speaker of {corpus.name} is of a cohort of {given.cohorts}: "
+            f"{why_none(cohorts.kind)}."
+        )
     counts = dict.fromkeys(assignment.cohorts, 0)
     for name in assignment.speakers.values():
         counts[name] += 1

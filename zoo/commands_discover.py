@@ -212,7 +212,10 @@ def _claim(folder: Path, kind: str) -> None:
         raise InputError(f"{folder} is a file: give --out a folder.")
     if not (folder / DEFINITION).exists():
         return
-    before = read_cohorts(folder)[0].kind
+    try:
+        before = read_cohorts(folder)[0].kind
+    except InputError:  # damaged, and about to be made anew
+        return
     if before != kind:
         kept = folder / SCORES
         again = f", with --scores {kept} to use what it has heard" if kept.exists() else ""
@@ -226,6 +229,7 @@ def _scores(given: DiscoverArguments, command: str) -> "tuple[Scores, list]":
     if given.scores is not None:
         return read_scores(given.scores), []
     from . import load
+    from .conversations import has_turns
     from .scoring import score_into
     from .speakers import SpeakerModel
 
@@ -233,6 +237,11 @@ def _scores(given: DiscoverArguments, command: str) -> "tuple[Scores, list]":
     if isinstance(model, SpeakerModel):
         raise InputError(f"{given.model} tells speakers apart and writes no text: name a model.")
     corpus = open_corpus(given.data, given.split)
+    if has_turns(corpus):
+        raise InputError(
+            f"{given.data} has conversations, whose errors are of several speakers at once: give "
+            "recordings of one speaker each."
+        )
     total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
     options = {
         "data": given.data,

@@ -1,8 +1,9 @@
-"""What `parley fairness discover` and `assign` print."""
+"""What `parley fairness discover` prints."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from ..fairness.clusters import MIN_UTTERANCES
 from ..fairness.describe import Description
 from ..fairness.discovery import CohortResult, Discovery
 from ..fairness.gaps import percent
@@ -41,11 +42,10 @@ def print_discovery(
         "\nspeakers, words: of the report split. ranking: WER (%) of the ranking split. shrunken: "
         "the same, drawn to the mean as far as it is uncertain."
     )
-    if few:
-        console.print(
-            f"{few} of {len(found.cohorts)} cohorts have fewer than {found.selection.min_speakers} "
-            "ranking or report speakers: without a rank, and of no group"
-        )
+    console.print(
+        f"{few} of {len(found.cohorts)} cohorts have fewer than {found.selection.min_speakers} "
+        "ranking or report speakers, and no rank."
+    )
     console.print()
     for line in _gaps(found, len(ranked)):
         console.print(line)
@@ -57,7 +57,7 @@ def _heading(found: Discovery, notes: Mapping[str, Any]) -> list[str]:
         f"({found.report.speakers:,}) {_percent(found.report.wer)} of {found.report.words:,} words"
     ]
     if found.without_cohort:
-        lines.append(f"{found.without_cohort:,} speakers are of no cohort: {_why(found.kind)}")
+        lines.append(f"{found.without_cohort:,} speakers are of no cohort: {why_none(found.kind)}")
     if found.without_speaker:
         lines.append(f"{found.without_speaker:,} utterances name no speaker, and are left out")
     if found.kind == "regions":
@@ -79,12 +79,13 @@ def _heading(found: Discovery, notes: Mapping[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
-def _why(kind: str) -> str:
+def why_none(kind: str) -> str:
+    """Why speakers are of no cohort of this kind."""
     return {
         "regions": "coordinates are missing",
-        "clusters": "too few utterances could be heard",
+        "clusters": f"fewer than {MIN_UTTERANCES} utterances of theirs can be heard",
         "units": "their unit is missing, or is not in the table",
-    }.get(kind, "the value is missing")
+    }.get(kind, "the value is missing, or was not there when the cohorts were found")
 
 
 def _row(cohort: CohortResult, description: Description) -> list[str]:

@@ -139,6 +139,9 @@ def test_what_is_no_file_of_scores(tmp_path: Path, content: bytes, reason: str):
 def test_missing_files_and_missing_speakers(tmp_path: Path):
     with pytest.raises(InputError, match="cannot be read"):
         read_scores(tmp_path / "absent.jsonl")
+    silent = Scored("a", "ann", "", "", word_errors("", ""), 1.0)
+    with pytest.raises(InputError, match="memory has no words to compare with"):
+        scores_of([silent], "memory")
     with pytest.raises(InputError, match="memory names no speakers"):
         scores_of([scored("a", "", "")], "memory")
 

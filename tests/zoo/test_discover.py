@@ -205,6 +205,9 @@ def test_voices_are_clustered_and_assigned(
     assert run("assign", out, "--data", manifest, "--out", assigned, "--json") == 0
     counts = json.loads(capsys.readouterr().out)["counts"]
     assert counts == {c["name"]: c["description"]["speakers"] for c in record["cohorts"]}
+    few = f"{manifest}?limit=4"
+    assert run("assign", out, "--data", few, "--out", assigned) == 2
+    assert "fewer than 5 utterances of theirs can be heard" in capsys.readouterr().err
     # Another model's embeddings mean something else.
     definition = json.loads((out / "cohorts.json").read_text())
     definition["model"][1] = "0" * 16
@@ -284,10 +287,23 @@ def test_folders_that_hold_something_else(lines: Path, tmp_path: Path, capsys: O
     capsys.readouterr()
     assert run("discover", "--scores", lines, *REGIONS, "--out", out) == 2
     assert "holds cohorts of columns: give another --out" in capsys.readouterr().err
+    # What is damaged is made anew.
+    (out / "cohorts.json").write_text("{")
+    assert run("discover", "--scores", lines, "--by", "accent", "--out", out) == 0
+    capsys.readouterr()
     assert run("discover", "--scores", lines, "--by", "accent", "--out", lines) == 2
     assert "is a file: give --out a folder" in capsys.readouterr().err
     assert run("assign", tmp_path, "--data", "words", "--out", tmp_path / "a.json") == 2
     assert "holds no cohorts" in capsys.readouterr().err
+
+
+def test_conversations_are_refused(
+    tiny_folder: Path, manifest: Path, tmp_path: Path, capsys: Output
+):
+    data = f"{manifest}?turns=2&draws=4"
+    out = tmp_path / "out"
+    assert run("discover", tiny_folder, "--data", data, "--by", "gender", "--out", out) == 2
+    assert "has conversations, whose errors are of several speakers" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["discover", "assign", "units"])
