@@ -33,7 +33,7 @@ from flax import nnx
 from ..configs import presets
 from ..models.cost import LABELS_PER_SECOND, gflop, model_cost, state_bytes
 from ..models.decoding import greedy, init_decoder
-from ..models.frontend import append_tail, log_mel
+from ..models.frontend import FrontendConfig, LogMel, append_tail, log_mel
 from ..models.streaming import Rechunker
 from ..train.optimizer import make_optimizer
 from ..train.recipe import Recipe
@@ -119,8 +119,10 @@ def _stream_of(recipe: Recipe, audio: np.ndarray) -> Callable[[int], None]:
     """A function that streams `audio` in chunks of so many samples."""
     remark(f"{recipe.name}: streaming on one core")
     model = build_model(dataclasses.replace(recipe, precision="float32"))
-    features = log_mel(jnp.asarray(audio[None]), recipe.model.frontend)[0]
-    model.frontend.mean[...], model.frontend.std[...] = features.mean(axis=0), features.std(axis=0)
+    config, frontend = recipe.model.frontend, model.frontend
+    if isinstance(config, FrontendConfig) and isinstance(frontend, LogMel):
+        features = log_mel(jnp.asarray(audio[None]), config)[0]
+        frontend.mean[...], frontend.std[...] = features.mean(axis=0), features.std(axis=0)
     _speak_at_rate(model, audio)
     graphdef, variables = nnx.split(model)
     multiple = model.samples_per_step

@@ -109,7 +109,7 @@ class _Masked:
     """The masked form as an encoder: it has a gradient."""
 
     def __init__(self, encoder: AmortizedEncoder):
-        self.stride, self.lookahead = encoder.stride, encoder.lookahead
+        self.stride, self.lookahead, self.chunk = encoder.stride, encoder.lookahead, encoder.chunk
         self.receptive_field = encoder.receptive_field
         self.init_state, self.step = encoder.init_state, encoder.step
         self._encoder = encoder

@@ -156,7 +156,7 @@ def test_stream_equals_whole_on_a_recording(frontend: LogMel):
 class FramedFrontend:
     """The front end as an encoder whose input frames are blocks of samples."""
 
-    stride, lookahead = 1, 0
+    stride, lookahead, chunk = 1, 0, 1
     receptive_field: int | None = None
 
     def __init__(self, frontend: LogMel):

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from parley.models.encoders.lstm import LSTMEncoderConfig
+from parley.models.frontend import LogMel
 from parley.models.keys import weight_keys
 from parley.models.streaming import run_in_chunks
 from parley.models.transducer import (
@@ -121,6 +122,7 @@ def test_bfloat16_trains_in_float32_parameters():
 
     def gradients(dtype):
         model = make(dtype)
+        assert isinstance(model.frontend, LogMel)
         model.frontend.mean[...] = jnp.full(64, 18.0)  # about what this noise has
         graphdef, parameters, rest = nnx.split(model, nnx.Param, ...)
 
