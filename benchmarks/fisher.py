@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 
 from ..configs import presets
-from ..models.frontend import FrontendConfig
 from ..train.fisher import make_fisher_step, negative_log_likelihood
 from ..train.recipe import MeshConfig, Recipe
 from ..train.sharding import make_mesh
@@ -46,7 +45,8 @@ def measure(recipe: Recipe, seconds: float, tokens: int) -> Memory:
     graphdef, params, frozen = shapes_of(lambda: build_model(recipe))
     mesh = make_mesh(MeshConfig())
     devices = mesh.shape["data"]
-    batch = _batch(recipe.model.frontend, ROWS_OF_BATCH * devices, seconds, tokens)
+    samples = round(seconds * recipe.model.frontend.sample_rate)
+    batch = _batch(ROWS_OF_BATCH * devices, samples, tokens)
     squares = jax.tree.map(lambda p: jax.ShapeDtypeStruct((devices, *p.shape), jnp.float32), params)
     sums = squares, jax.ShapeDtypeStruct((devices,), jnp.int32)
 
@@ -60,9 +60,9 @@ def measure(recipe: Recipe, seconds: float, tokens: int) -> Memory:
     return Memory(size, alone - 2 * size, whole)
 
 
-def _batch(config: FrontendConfig, rows: int, seconds: float, tokens: int) -> dict[str, Any]:
+def _batch(rows: int, samples: int, tokens: int) -> dict[str, Any]:
     shapes = {
-        "samples": ((rows, round(seconds * config.sample_rate)), jnp.int16),
+        "samples": ((rows, samples), jnp.int16),
         "sample_lengths": ((rows,), jnp.int32),
         "index": ((rows,), jnp.int32),
         "labels": ((rows, tokens), jnp.int32),

@@ -98,7 +98,7 @@ class Told:
     def __init__(self, model: Transducer):
         self.model, encoder = model, model.encoder
         self.stride, self.lookahead = encoder.stride, encoder.lookahead
-        self.receptive_field = encoder.receptive_field
+        self.receptive_field, self.chunk = encoder.receptive_field, encoder.chunk
 
     def __call__(self, x, lengths):
         return self.model.encode(x, lengths)
