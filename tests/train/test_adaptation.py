@@ -8,16 +8,19 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from parley.data.errors import InputError
 from parley.data.loader import make_loader
+from parley.models.cohorts import CohortConfig
 from parley.train.adaptation import Held, known_to, penalty, proximal, with_penalty_gradient
 from parley.train.checkpoint import Checkpoints
-from parley.train.fisher import FISHER
+from parley.train.fisher import FISHER, fisher_of_run
 from parley.train.loop import train
 from parley.train.optimizer import make_optimizer
-from parley.train.recipe import AdaptConfig, FisherConfig, OptimizerConfig
+from parley.train.recipe import AdaptConfig, FisherConfig, MeshConfig, OptimizerConfig
+from parley.train.sharding import batch_sharding, make_mesh, put_batch, shardings
 from parley.train.start import Start
 from parley.train.step import TrainState, build_model, make_train_step, split_model
 from tones import ToneCorpus, recipe
@@ -269,14 +272,56 @@ def test_another_start_does_not_resume_a_run(start, unbroken):
 def test_ewc_holds_nearer_than_fine_tuning_where_it_matters(start, unbroken, tmp_path):
     free = run(start, tmp_path / "free", anchor="ewc", weight=0.0)
     assert not (tmp_path / "free" / FISHER).exists(), "without weight there is nothing to measure"
-    from parley.train.fisher import fisher_of_run
-    from parley.train.recipe import MeshConfig
-    from parley.train.sharding import make_mesh, shardings
-
     places = shardings(start.params, make_mesh(MeshConfig()))
     fisher = jax.device_get(fisher_of_run(unbroken[0], start.params, places))
     near = Held(start.params, start.frozen, fisher)
     assert distance(unbroken[1].params, near) < 0.9 * distance(free.params, near)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("close", [False, True], ids=["gradient", "proximal"])
+def test_shards_compute_what_one_device_does(start, held, batches, close):
+    """Weights and Fisher information split over `fsdp` and `model`, rows over `data` too."""
+    made = adapting(anchor="ewc", weight=3.0, proximal=close)
+    vocab_size = start.tokenizer.vocab_size
+    made = dataclasses.replace(made, model=dataclasses.replace(made.model, vocab_size=vocab_size))
+    # Not Adam: it divides by the gradient's own size, which magnifies rounding near zero.
+    optimizer = optax.sgd(1e-4)
+    params = jax.tree.map(np.float32, moved(held))
+    state = TrainState(
+        jnp.int32(0), jnp.int32(3), params, params, optimizer.init(params), start.frozen
+    )
+    graphdef = split_model(build_model(made))[0]
+    alone, metrics = jax.jit(make_train_step(graphdef, made, optimizer))(state, batches[0], held)
+
+    mesh = make_mesh(MeshConfig(data=2, fsdp=2, model=2))
+    placed, far = (jax.device_put(tree, shardings(tree, mesh)) for tree in (state, held))
+    assert any("fsdp" in leaf.sharding.spec for leaf in jax.tree.leaves(far.fisher))
+    step = jax.jit(make_train_step(graphdef, made, optimizer, batch_sharding(mesh)))
+    spread, found = step(placed, put_batch(batches[0], mesh), far)
+    assert float(found["penalty"]) == pytest.approx(float(metrics["penalty"]), rel=1e-5)
+    for a, b in zip(*map(jax.tree.leaves, (spread.params, alone.params)), strict=True):
+        np.testing.assert_allclose(a, b, atol=5e-5)
+
+
+@pytest.mark.slow
+def test_a_model_gets_to_know_cohorts(start, tmp_path):
+    """It goes on from weights without the input, which begins at nothing and learns."""
+    corpus = ToneCorpus(seed=3)
+    corpus.items = [
+        dataclasses.replace(u, metadata={"cohort_group": ["bottom", "top"][i % 2]})
+        for i, u in enumerate(corpus.items)
+    ]
+    made = adapting()
+    cohort = CohortConfig("learned", values=("bottom", "top"), width=2, dropout=0.2)
+    made = dataclasses.replace(made, model=dataclasses.replace(made.model, cohort=cohort))
+    told = train(made, tmp_path / "run", start=start, corpus=corpus, dev=DEV)
+    projection = told.params["cohort"]["projection"]
+    assert projection.shape == (2, 64)
+    assert np.all(projection != 0.0)
+    assert not told.frozen["cohort"]["default"].any()
+    with pytest.raises(InputError, match=r"--model\.cohort\.column"):
+        train(made, tmp_path / "none", start=start, corpus=ToneCorpus(seed=3), dev=DEV)
 
 
 def test_an_anchor_needs_a_start(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 
 from parley.configs import presets
 from parley.data.errors import InputError
-from parley.train.recipe import recipe_from_dict, recipe_to_dict
+from parley.train.recipe import AdaptConfig, identity, recipe_from_dict, recipe_to_dict
 
 
 @pytest.mark.parametrize("name", sorted(presets()))
@@ -55,3 +55,16 @@ def test_an_integer_serves_as_a_float():
     recipe = recipe_from_dict(changed("optimizer.clip_norm", 5))
     assert isinstance(recipe.optimizer.clip_norm, float)
     assert dataclasses.is_dataclass(recipe.model.encoder)
+
+
+def test_fields_that_came_later_tell_no_recipe_apart_while_they_are_off():
+    """Runs and results of recipes that were written before stay theirs."""
+    plain = presets()["rnnt-tiny"]
+    found = identity(plain)
+    assert "adapt" not in found
+    assert not {"oversample", "balance", "replay", "replay_share"} & found["data"].keys()
+    assert "cohort" not in found["model"]
+    assert found["optimizer"] == recipe_to_dict(plain)["optimizer"]
+    changed = dataclasses.replace(plain, adapt=AdaptConfig(anchor="l2"))
+    assert identity(changed)["adapt"]["anchor"] == "l2"
+    assert identity(changed) != found

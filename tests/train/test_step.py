@@ -16,7 +16,7 @@ from parley.models.frontend import append_tail
 from parley.models.transducer import JointConfig
 from parley.train.losses import rnnt_loss
 from parley.train.optimizer import make_optimizer
-from parley.train.recipe import LossConfig
+from parley.train.recipe import AdaptConfig, LossConfig
 from parley.train.step import (
     TrainState,
     build_model,
@@ -83,6 +83,16 @@ def test_the_step_moves_the_running_statistics(batch):
     np.testing.assert_array_equal(
         after.frozen["frontend"]["mean"], state.frozen["frontend"]["mean"]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapt", [AdaptConfig(fixed_norms=True), AdaptConfig(parts="joint")])
+def test_statistics_stay_where_the_encoder_is_not_trained_or_should_keep_them(batch, adapt):
+    state, step = start(normed(adapt=adapt))
+    after, _ = jax.jit(step)(state, batch)
+    jax.tree.map(np.testing.assert_array_equal, after.frozen, state.frozen)
+    kernels = (s.params["joiner"]["output"]["kernel"] for s in (after, state))
+    assert not np.array_equal(*kernels)
 
 
 def test_a_gradient_that_is_not_finite_leaves_the_statistics_alone(batch):
