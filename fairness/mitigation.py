@@ -63,6 +63,8 @@ def mitigation(recipe: Recipe, method: str, start: str) -> Recipe:
         steps=STEPS,
         eval_every=STEPS,
         checkpoint_every=100,
+        # Few recordings fill few shapes, and compiling another one takes as long as many steps.
+        data=replace(recipe.data, max_padding=max(recipe.data.max_padding, 0.25)),
         # Few speakers give statistics of their own, which nothing anchors.
         adapt=AdaptConfig(fixed_norms=True),
     )
