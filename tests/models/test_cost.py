@@ -367,5 +367,5 @@ class TestModel:
     def test_state(self, config: TransducerConfig):
         frontend = 240 + 16  # samples that the next frame needs, running mean
         encoder, prediction = 2 * 2 * 24, 2 * 12
-        decoder = 20 + 1  # last output of the prediction network, frames so far
+        decoder = 20 + 2  # last output of the prediction network, frames so far and to skip
         assert state_bytes(config) == 4 * (frontend + encoder + prediction + decoder)
