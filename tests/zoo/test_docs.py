@@ -12,7 +12,7 @@ from parley.zoo import arguments, cli
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Words that stand for something in a guide.
-_MEANS = dict.fromkeys(("PRESET", "MODEL", "NAME", "parakeet"), "rnnt-tiny")
+_MEANS: dict[str, str] = dict.fromkeys(("PRESET", "MODEL", "NAME", "parakeet"), "rnnt-tiny")
 
 
 class Parsed(Exception):
