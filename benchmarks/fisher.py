@@ -8,19 +8,18 @@ row's activations. Nothing is run, and no weights are made.
 """
 
 import argparse
-import dataclasses
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from ..configs import presets
-from ..train.fisher import make_fisher_step, negative_log_likelihood
+from ..train.fisher import fisher_graph, make_fisher_step, negative_log_likelihood
 from ..train.recipe import MeshConfig, Recipe
 from ..train.sharding import make_mesh
-from ..train.step import build_model, merge_model
+from ..train.step import merge_model
 from ..zoo.console import stdout, table
-from ..zoo.package import shapes_of
+from ..zoo.package import abstract_model
 
 ROWS_OF_BATCH = 16
 
@@ -42,7 +41,7 @@ class Memory(NamedTuple):
 
 def measure(recipe: Recipe, seconds: float, tokens: int) -> Memory:
     """Compiles both programs for rows of so many seconds and labels."""
-    graphdef, params, frozen = shapes_of(lambda: build_model(recipe))
+    graphdef, (_, params, frozen) = fisher_graph(recipe), abstract_model(recipe)
     mesh = make_mesh(MeshConfig())
     devices = mesh.shape["data"]
     batch = _batch(recipe.model.frontend.sample_rate, ROWS_OF_BATCH * devices, seconds, tokens)
@@ -88,8 +87,7 @@ def main() -> None:
     columns = ("parameters MiB", "a row's activations MiB", "in all MiB", "copies beside the row")
     made = table("model", *columns, right=columns)
     for name in given.models:
-        recipe = dataclasses.replace(presets()[name], precision="float32")
-        m = measure(recipe, given.seconds, given.tokens)
+        m = measure(presets()[name], given.seconds, given.tokens)
         sizes = (f"{x / 2**20:,.0f}" for x in (m.parameters, m.row, m.fisher))
         made.add_row(name, *sizes, f"{m.copies:.2f}")
     stdout().print(made)

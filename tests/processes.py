@@ -16,17 +16,19 @@ from pathlib import Path
 from parley.data.errors import InputError
 from parley.train import hosts, loop
 from parley.train.recipe import recipe_from_dict
-from tones import ToneCorpus
+from tones import ToneCorpus, untrained
 
 job = json.loads(sys.argv[1])
 hosts.LOST_SECONDS = job.get("lost_seconds", hosts.LOST_SECONDS)
 hosts.connect(hosts.HostsConfig(**job["hosts"]))
 import jax
 import numpy as np
+recipe = recipe_from_dict(job["recipe"])
 try:
     result = loop.train(
-        recipe_from_dict(job["recipe"]), Path(job["folder"]),
+        recipe, Path(job["folder"]),
         resume=job["resume"], corpus=ToneCorpus(), dev=ToneCorpus(16, seed=1),
+        start=untrained(recipe) if recipe.init_from else None, general=ToneCorpus(24, seed=2),
     )
 except InputError as error:
     print(f"parley: error: {{error}}", file=sys.stderr, flush=True)

@@ -1,12 +1,15 @@
 """A corpus that needs no synthesiser: every word is a chord, every speaker a loudness."""
 
+import dataclasses
+
+import jax
 import numpy as np
 
 from parley.data.augment import AugmentConfig
 from parley.data.corpus import Utterance
 from parley.data.loader import DataConfig
 from parley.data.speaker_batches import SpeakerDataConfig
-from parley.data.tokenizer import TokenizerConfig
+from parley.data.tokenizer import Tokenizer, TokenizerConfig
 from parley.models.encoders.lstm import LSTMEncoderConfig
 from parley.models.frontend import FrontendConfig
 from parley.models.speakers.ecapa import EcapaConfig
@@ -14,6 +17,8 @@ from parley.models.speakers.network import SpeakerConfig
 from parley.models.transducer import PredictionConfig, TransducerConfig
 from parley.train.recipe import OptimizerConfig, Recipe
 from parley.train.speakers.recipe import SpeakerRecipe
+from parley.train.start import Start
+from parley.train.step import build_model, split_model
 
 WORDS = {"red": (300, 900), "green": (500, 1500), "blue": (800, 2500), "white": (1200, 3500)}
 RATE = 16_000
@@ -73,6 +78,14 @@ def recipe(**changes) -> Recipe:
         "log_every": 1,
     }
     return Recipe(**(values | changes))
+
+
+def untrained(made: Recipe, seed: int = 7) -> Start:
+    """Random weights to go on from, the same in every process."""
+    tokenizer = Tokenizer.train([u.text for u in ToneCorpus().items], kind="char")
+    model = dataclasses.replace(made.model, vocab_size=tokenizer.vocab_size)
+    parts = split_model(build_model(dataclasses.replace(made, model=model, seed=seed)))
+    return Start(*map(jax.device_get, parts[1:]), tokenizer)
 
 
 class VoiceCorpus:

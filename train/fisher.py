@@ -3,7 +3,8 @@
 F_i = 1/N sum_n (d log P(y_n | x_n) / d theta_i)^2, the empirical Fisher: each utterance's gradient
 is squared and then averaged. (The square of a batch's mean gradient is about the batch's size too
 small, since the utterances' gradients mostly cancel.) The model runs as in inference: no dropout,
-no masks, normalisation by running statistics; the likelihood is the transducer's alone.
+no masks, normalisation by running statistics; the likelihood is the transducer's alone. It runs in
+float32, whatever the precision of the run: gradients of single utterances are small, and squared.
 
 Each device works through its own rows one by one and adds squares to a sum of its own, so beside
 one row's activations it holds three copies of the parameters: themselves, a gradient, the sum. The
@@ -12,6 +13,7 @@ devices meet once, at the end, where the sum is placed as the parameters are.
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax import nnx
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -32,11 +35,12 @@ from ..data.views import SelectedCorpus
 from ..models.frontend import append_tail
 from ..models.transducer import Transducer, channels_of
 from .checkpoint import fingerprint
+from .hosts import is_first
 from .losses import tdt_transducer_loss, transducer_loss
 from .progress import counted, say
 from .recipe import Recipe
 from .sharding import BATCH, put_batch
-from .step import Batch, merge_model
+from .step import Batch, build_model, merge_model
 from .validation import own_rows
 from .weights import load_weights, save_weights
 
@@ -122,8 +126,13 @@ def normalised(squares: Any, floor: float) -> tuple[Any, jax.Array]:
     return jax.tree.map(lambda s: jnp.maximum(s * scale, floor), sums), mean
 
 
+def fisher_graph(recipe: Recipe) -> Any:
+    """The graph definition of the recipe's model in float32; nothing is computed."""
+    wide = replace(recipe, precision="float32")
+    return nnx.split(nnx.eval_shape(lambda: build_model(wide)))[0]
+
+
 def measure_fisher(
-    graphdef: Any,
     recipe: Recipe,
     params: Any,
     frozen: Any,
@@ -136,7 +145,8 @@ def measure_fisher(
 
     Raises InputError where nothing of the corpus can be used.
     """
-    step, sums = make_fisher_step(graphdef, mesh), empty_sums(params, places, mesh)
+    step = make_fisher_step(fisher_graph(recipe), mesh)
+    sums = empty_sums(params, places, mesh)
     selected, targets = _usable(corpus, recipe, tokenizer)
     with counted("Fisher information", "utterances", len(selected)) as advance:
         for batch in _batches(selected, targets, tokenizer, recipe, mesh):
@@ -223,6 +233,6 @@ def save_fisher(run_dir: Path, fisher: Any, facts: Mapping[str, Any], mesh: Mesh
     total = int(fingerprint(fisher))
     whole = jax.jit(lambda leaf: leaf, out_shardings=NamedSharding(mesh, P()))
     host = jax.tree.map(lambda leaf: np.asarray(whole(leaf)), fisher)
-    if jax.process_index() == 0:
+    if is_first():
         save_weights(run_dir / FISHER, host, storage="float32")
         replace_file(run_dir / ABOUT, json.dumps({**facts, "fingerprint": total}, indent=1) + "\n")

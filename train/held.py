@@ -8,7 +8,6 @@ fisher.safetensors.
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,7 @@ from ..data.tokenizer import Tokenizer
 from .adaptation import Held, is_anchored, known_to
 from .checkpoint import fingerprint
 from .fisher import fisher_of_run, measure_fisher, save_fisher
+from .hosts import is_first
 from .recipe import Recipe
 from .start import Start
 from .step import TrainState
@@ -31,7 +31,6 @@ START = "start.json"
 def hold_start(
     recipe: Recipe,
     run_dir: Path,
-    graphdef: Any,
     state: TrainState,
     places: TrainState,
     mesh: Mesh,
@@ -69,7 +68,7 @@ def hold_start(
             if full is None:
                 corpus = general or _general(recipe, start)
                 full, facts = measure_fisher(
-                    graphdef, recipe, params, frozen, places.params, corpus, tokenizer, mesh
+                    recipe, params, frozen, places.params, corpus, tokenizer, mesh
                 )
                 save_fisher(run_dir, full, facts, mesh)
             fisher = jax.jit(
@@ -95,7 +94,9 @@ def _require_same(recipe: Recipe, run_dir: Path, state: TrainState) -> None:
     """Writes the start's fingerprint, or holds a resumed run to the one that is there."""
     path, found = run_dir / START, int(fingerprint((state.params, state.frozen)))
     if not path.exists():
-        replace_file(path, json.dumps({"init_from": recipe.init_from, "fingerprint": found}) + "\n")
+        about = {"init_from": recipe.init_from, "fingerprint": found}
+        if is_first():
+            replace_file(path, json.dumps(about) + "\n")
         return
     try:
         same = json.loads(path.read_text())["fingerprint"] == found

@@ -171,7 +171,7 @@ def _train(
     optimizer = make_optimizer(recipe.optimizer, recipe.steps, recipe.adapt)
     graphdef, state, places = initial_state(recipe, mesh, optimizer, corpus, start)
     cohorts = _cohorts(recipe, corpus)
-    held = hold_start(recipe, run_dir, graphdef, state, places, mesh, start, tokenizer, general)
+    held = hold_start(recipe, run_dir, state, places, mesh, start, tokenizer, general)
     validation = Validation(graphdef, recipe, dev, tokenizer, mesh)
 
     part, parts = rows_of_process(mesh)

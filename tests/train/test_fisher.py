@@ -53,12 +53,10 @@ def parts():
 
 
 def measured(parts, mesh, made=None):
-    graphdef, params, frozen = parts
+    _, params, frozen = parts
     places = shardings(params, mesh)
     placed = jax.device_put(params, places)
-    return measure_fisher(
-        graphdef, made or of_tones(), placed, frozen, places, CORPUS, TOKENIZER, mesh
-    )
+    return measure_fisher(made or of_tones(), placed, frozen, places, CORPUS, TOKENIZER, mesh)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +167,7 @@ def test_a_corpus_whose_texts_cannot_be_spelled_is_named(parts):
     mesh = mesh_of(1)
     places = shardings(parts[1], mesh)
     with pytest.raises(InputError, match=r"--adapt\.fisher\.data"):
-        measure_fisher(parts[0], made, parts[1], parts[2], places, strange, TOKENIZER, mesh)
+        measure_fisher(made, parts[1], parts[2], places, strange, TOKENIZER, mesh)
 
 
 def test_sums_are_kept_in_float32(parts, alone):

@@ -15,10 +15,10 @@ from parley.data.errors import InputError
 from parley.train import hosts
 from parley.train.hosts import HostsConfig, connect, in_cluster, rows_of_process
 from parley.train.loop import train
-from parley.train.recipe import MeshConfig, recipe_to_dict
+from parley.train.recipe import AdaptConfig, FisherConfig, MeshConfig, recipe_to_dict
 from parley.train.run_folder import row_multiple
 from parley.train.sharding import make_mesh
-from tones import ToneCorpus, recipe
+from tones import ToneCorpus, recipe, untrained
 
 SHORT = {"steps": 4, "checkpoint_every": 2, "eval_every": 4}
 
@@ -63,6 +63,26 @@ def test_two_processes_are_one_run_and_another_number_goes_on_with_it(alone, tmp
     assert status == 0, said
     assert "resumed at 2" in said
     np.testing.assert_allclose(losses(tmp_path / "run"), losses(alone[0]), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_processes_hold_to_a_start_as_one_does(tmp_path: Path):
+    """Each measures Fisher information on its own rows; it is split over the devices of both."""
+    adapt = AdaptConfig(anchor="ewc", weight=1.0, fisher=FisherConfig(utterances=20))
+    optimizer = dataclasses.replace(recipe().optimizer, weight_decay=0.0, ema=0.0)
+    made = recipe(**SHORT, init_from="tones", adapt=adapt, optimizer=optimizer)
+    one = tmp_path / "one"
+    corpora = {"corpus": ToneCorpus(), "dev": ToneCorpus(16, seed=1)}
+    train(made, one, start=untrained(made), general=ToneCorpus(24, seed=2), **corpora)
+    spread = dataclasses.replace(made, mesh=MeshConfig(data=-1, fsdp=4))
+    two = tmp_path / "two"
+    job = {"recipe": recipe_to_dict(spread), "folder": str(two), "resume": False}
+    for status, said in processes.run(job | {"out": str(tmp_path / "two.npz")}, 2, 4):
+        assert status == 0, said
+    facts = [json.loads((folder / "fisher.json").read_text()) for folder in (one, two)]
+    assert [f["utterances"] for f in facts] == [20, 20]
+    assert facts[1]["mean"] == pytest.approx(facts[0]["mean"], rel=1e-4)
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
 
 
 @pytest.mark.slow
