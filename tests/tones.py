@@ -84,8 +84,8 @@ def untrained(made: Recipe, seed: int = 7) -> Start:
     """Random weights to go on from, the same in every process."""
     tokenizer = Tokenizer.train([u.text for u in ToneCorpus().items], kind="char")
     model = dataclasses.replace(made.model, vocab_size=tokenizer.vocab_size)
-    parts = split_model(build_model(dataclasses.replace(made, model=model, seed=seed)))
-    return Start(*map(jax.device_get, parts[1:]), tokenizer)
+    _, params, frozen = split_model(build_model(dataclasses.replace(made, model=model, seed=seed)))
+    return Start(jax.device_get(params), jax.device_get(frozen), tokenizer)
 
 
 class VoiceCorpus:

@@ -72,8 +72,14 @@ def test_two_processes_hold_to_a_start_as_one_does(tmp_path: Path):
     optimizer = dataclasses.replace(recipe().optimizer, weight_decay=0.0, ema=0.0)
     made = recipe(**SHORT, init_from="tones", adapt=adapt, optimizer=optimizer)
     one = tmp_path / "one"
-    corpora = {"corpus": ToneCorpus(), "dev": ToneCorpus(16, seed=1)}
-    train(made, one, start=untrained(made), general=ToneCorpus(24, seed=2), **corpora)
+    train(
+        made,
+        one,
+        start=untrained(made),
+        corpus=ToneCorpus(),
+        dev=ToneCorpus(16, seed=1),
+        general=ToneCorpus(24, seed=2),
+    )
     spread = dataclasses.replace(made, mesh=MeshConfig(data=-1, fsdp=4))
     two = tmp_path / "two"
     job = {"recipe": recipe_to_dict(spread), "folder": str(two), "resume": False}
