@@ -25,6 +25,10 @@ lies is said when the experiment is run, and enters no result."""
 COHORTS = "cohorts.json"
 """In the specs of a row's training: to which cohorts its speakers belong, see `CohortsOf`."""
 
+SPLITS = ("discovery", "ranking", "report")
+"""Conditions under which a row looks for cohorts: on the speakers of the first they are found, on
+those of the second ordered, on those of the third reported, and repair is judged on these."""
+
 FROM_ROW = "row:"
 """`init_from="row:NAME"` starts a row from the model of another row."""
 
@@ -59,8 +63,7 @@ class Row:
     """What is compared: rows of one group differ in the seed alone."""
     recipe: AnyRecipe
     finds: tuple[str, ...] = ()
-    """Kinds of cohorts to look for among its errors, under the conditions discovery, ranking and
-    report."""
+    """Kinds of cohorts to look for among its errors under the conditions `SPLITS`."""
     cohorts: CohortsOf | None = None
 
     @property

@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..fairness.scores import DISCOVERY, RANKING, REPORT, read_scores
+from ..data.files import replace_file
+from ..fairness.scores import DISCOVERY, RANKING, REPORT, Scores, read_scores
+from ..train.experiment import SPLITS
 from .commands_assign import assign_command, units_command
-from .commands_discover import DiscoverArguments, discover
+from .commands_discover import KINDS, DiscoverArguments, discover
 
 if TYPE_CHECKING:
     from .experiment_row import Task
 
-SPLITS = {"discovery": DISCOVERY, "ranking": RANKING, "report": REPORT}
-"""The conditions whose speakers these are."""
 CLUSTERS = 20
 """Of a thousand speakers each, so that few have less than 20."""
 _UNITS = ("accent", "gender")
-_BY = {"regions": "regions", "clusters": "embeddings", "units": "units"}
+_BY = {kind: by for by, kind in KINDS.items()}
 
 
 def scored(folder: Path, condition: str) -> Path:
@@ -25,21 +25,32 @@ def scored(folder: Path, condition: str) -> Path:
     return folder / f"{condition}.jsonl"
 
 
-def find_cohorts(kind: str, task: "Task", folder: Path) -> dict[str, Any]:
-    """Finds cohorts of a kind, or of a column of the metadata, among the errors of a row.
+def find_cohorts(task: "Task", folder: Path) -> dict[str, dict[str, Any]]:
+    """Finds the task's kinds of cohorts (or columns of the metadata) among the errors of its row.
 
-    Returns what tables need: names, bottom and top, gaps, and the cohort of every report speaker.
+    Returns what tables need, by kind: names, bottom and top, gaps, and the cohort of every report
+    speaker.
     """
+    together = scored(folder, "all")
+    lines = (scored(folder, name).read_text(encoding="utf-8") for name in SPLITS)
+    replace_file(together, "".join(lines))
+    scores = read_scores(together)
+    part_of = {
+        speaker: part
+        for name, part in zip(SPLITS, (DISCOVERY, RANKING, REPORT), strict=True)
+        for speaker in read_scores(scored(folder, name)).speakers
+    }
+    splits = np.array([part_of[speaker] for speaker in scores.speakers])
+    return {kind: _found(kind, scores, splits, task, folder) for kind in task.finds}
+
+
+def _found(
+    kind: str, scores: Scores, splits: np.ndarray, task: "Task", folder: Path
+) -> dict[str, Any]:
     from .experiment_row import FOUND
 
     out = folder / FOUND / kind
     out.mkdir(parents=True, exist_ok=True)
-    lines = {name: scored(folder, name).read_text(encoding="utf-8") for name in SPLITS}
-    together = scored(folder, "all")
-    together.write_text("".join(lines.values()), encoding="utf-8")
-    scores = read_scores(together)
-    split = {s: SPLITS[name] for name in SPLITS for s in read_scores(scored(folder, name)).speakers}
-    splits = np.array([split[speaker] for speaker in scores.speakers])
     conditions = [c for c in task.conditions if c.name in SPLITS]
     data, where = " + ".join(c.data for c in conditions), conditions[0].split
     units = None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 SCORES, RESULT = "scores.jsonl", "discovery.json"
 PIECES = "embeddings"
 MAP, RANKING_PLOT = "map.png", "ranking.png"
-_KINDS = {"regions": "regions", "embeddings": "clusters", "units": "units"}
+KINDS = {"regions": "regions", "embeddings": "clusters", "units": "units"}
 
 
 class _Found(NamedTuple):
@@ -182,10 +182,10 @@ def _check(given: DiscoverArguments) -> str:
     """What kind of cohorts is wanted. Raises InputError for options that do not fit together."""
     if not given.by:
         raise InputError("--by names nothing: give regions, embeddings, units or columns.")
-    named = [word for word in given.by if word in _KINDS]
+    named = [word for word in given.by if word in KINDS]
     if named and len(given.by) > 1:
         raise InputError(f"--by {named[0]} stands alone: only columns can be crossed.")
-    kind = _KINDS[named[0]] if named else "columns"
+    kind = KINDS[named[0]] if named else "columns"
     if not given.scores and not (given.model and given.data):
         raise InputError("nothing to look at: give a model and --data, or --scores FILE.jsonl.")
     if kind == "clusters" and not given.data:

@@ -73,16 +73,10 @@ class Task:
     @classmethod
     def from_json(cls, text: str) -> "Task":
         values = json.loads(text)
-        return cls(
-            any_recipe_from_dict(values["recipe"]),
-            tuple(Condition(**condition) for condition in values["conditions"]),
-            values["command"],
-            values["digits"],
-            values["start"],
-            tuple(values["finds"]),
-            values["cohorts"],
-            values["speech"],
-        )
+        values["recipe"] = any_recipe_from_dict(values["recipe"])
+        values["conditions"] = tuple(Condition(**c) for c in values["conditions"])
+        values["finds"] = tuple(values["finds"])
+        return cls(**values)
 
 
 def run_task(task: Task, folder: Path) -> dict[str, Any]:
@@ -103,7 +97,7 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
     if task.finds:
         from .cohort_row import find_cohorts
 
-        cohorts = {"cohorts": {k: find_cohorts(k, task, folder) for k in task.finds}}
+        cohorts = {"cohorts": find_cohorts(task, folder)}
     gated = has_gates(read_recipe(folder / "model"))
     amortized = {"compute": _compute(read_model(folder / "model"), task)} if gated else {}
     return {

@@ -143,18 +143,17 @@ def _announcement(results: Results, row: Row, waiting: Sequence[Row]) -> str:
 
 def _run_row(results: Results, row: Row, options: Options, launch: Launch) -> Record:
     experiment = results.experiment
-    needs: dict[str, Path] = {}  # what a row takes from others -> where it lies
+    needs: list[tuple[str, Path]] = []  # another row, and what is taken from it
+    start = cohorts = ""
     if row.begins_as:
-        before = experiment.row(row.begins_as)
-        needs[before.name] = _folder(experiment, before, options) / "model" / CARD
-    start = str(needs[row.begins_as].parent) if row.begins_as else ""
-    cohorts = ""
+        model = _folder(experiment, experiment.row(row.begins_as), options) / "model"
+        needs.append((row.begins_as, model / CARD))
+        start = str(model)
     if row.cohorts:
-        before = experiment.row(row.cohorts.row)
-        found = _folder(experiment, before, options) / FOUND / row.cohorts.kind
-        needs[before.name] = found
-        cohorts = str(found)
-    for name, path in needs.items():
+        finder = _folder(experiment, experiment.row(row.cohorts.row), options)
+        needs.append((row.cohorts.row, finder / FOUND / row.cohorts.kind))
+        cohorts = str(needs[-1][1])
+    for name, path in needs:
         if not path.exists():
             # Its numbers may be known from another machine: its files are needed.
             remark(f"{row.name} needs {name}, which is run first")

@@ -18,12 +18,10 @@ from ..fairness.statistics import (
     group_speakers,
     standard_errors,
 )
-from ..train.experiment import Row
+from ..train.experiment import SPLITS, Row
 from .experiment_results import Record, Results
 from .markdown import markdown_table
 
-REPORT = "report"
-"""The condition whose speakers took no part in finding cohorts."""
 _SUMS = ("all", "bottom cohorts", "all others", "worst cohort")
 
 
@@ -97,7 +95,7 @@ def _seed(before: Record, after: Record, kind: str) -> _Seed:
     found = before["cohorts"][kind]
     names: list[str] = found["names"]
     of = {name: i for i, name in enumerate(names)}
-    heard, again = (r["evaluations"][REPORT]["speakers"] for r in (before, after))
+    heard, again = (r["evaluations"][SPLITS[-1]]["speakers"] for r in (before, after))
     errors = np.zeros((2, len(heard), len(names) + 1))
     words = np.zeros((len(heard), len(names) + 1))
     for i, (speaker, (wrong, spoken)) in enumerate(heard.items()):

@@ -14,8 +14,17 @@ from dataclasses import replace
 from typing import Any
 
 from ...data.loader import DataConfig
-from ...train.experiment import COHORTS, CohortsOf, Condition, Experiment, Part, Row
-from ...train.recipe import AdaptConfig, FisherConfig, OptimizerConfig, Recipe
+from ...train.experiment import (
+    COHORTS,
+    FROM_ROW,
+    SPLITS,
+    CohortsOf,
+    Condition,
+    Experiment,
+    Part,
+    Row,
+)
+from ...train.recipe import AdaptConfig, FisherConfig, OptimizerConfig
 from .. import rnnt
 
 SEEDS = (0, 1, 2)
@@ -40,8 +49,7 @@ POPULATION = "assistant?speakers=3000&utterances=8&seed=11"
 WORST = f"{_DRAW}&cohorts={COHORTS}&cohort_group=bottom"
 
 DISCOVERY, RANKING, REPORT = (
-    Condition(name, f"{POPULATION}&speaker=train{i}*", "train")
-    for i, name in enumerate(("discovery", "ranking", "report"))
+    Condition(name, f"{POPULATION}&speaker=train{i}*", "train") for i, name in enumerate(SPLITS)
 )
 _BASE = replace(
     rnnt.PRESETS["rnnt-tiny"],
@@ -66,9 +74,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "fine-tuning": {},
     "ewc": {"anchor": "ewc", "weight": EWC, "fisher": _FISHER},
     "l2": {"anchor": "l2", "weight": EWC},
-    "encoder alone": {"parts": "encoder"},
-    "prediction and joint alone": {"parts": "prediction+joint"},
-    "distillation": {"distill": 1.0},
 }
 
 
@@ -77,17 +82,12 @@ def _base(seed: int) -> Row:
     return Row(f"base-s{seed}", "base", replace(_BASE, seed=seed), finds=finds)
 
 
-def _row(group: str, seed: int, recipe: Recipe, kind: str = "regions") -> Row:
-    """A row that goes on from the base of its seed."""
-    base = f"base-s{seed}"
-    recipe = replace(recipe, name=group, seed=seed, init_from=f"row:{base}")
-    name = f"{group.replace(' ', '-')}-s{seed}"
-    return Row(name, group, recipe, cohorts=CohortsOf(base, kind, _DRAW))
-
-
-def _adapted(method: str, seed: int, **changes: Any) -> Row:
-    adapt = AdaptConfig(**METHODS[method] | changes)
-    return _row(method, seed, replace(_ON, adapt=adapt))
+def _adapted(method: str, seed: int) -> Row:
+    """The base of this seed, adapted on the regions that it serves worst."""
+    base, adapt = f"base-s{seed}", AdaptConfig(**METHODS[method])
+    recipe = replace(_ON, name=method, seed=seed, adapt=adapt, init_from=f"{FROM_ROW}{base}")
+    cohorts = CohortsOf(base, "regions", _DRAW)
+    return Row(f"{method}-s{seed}", method, recipe, cohorts=cohorts)
 
 
 EXPERIMENTS = {
@@ -110,11 +110,7 @@ EXPERIMENTS = {
                 ),
                 Part(
                     title="Repair",
-                    rows=tuple(
-                        _adapted(method, seed)
-                        for seed in SEEDS
-                        for method in ("fine-tuning", "ewc", "l2")
-                    ),
+                    rows=tuple(_adapted(method, seed) for seed in SEEDS for method in METHODS),
                     conditions=(REPORT,),
                     baseline="base",
                 ),
