@@ -44,7 +44,11 @@ def heard(task: Task, folder: Path) -> dict[str, Any]:
     made["evaluations"]["report"] |= {"speakers": speakers, "wer": (north + south) / 2}
     if task.finds:
         (folder / FOUND / "accent").mkdir(parents=True, exist_ok=True)
-        groups = {"names": ["south", "north"], "bottom": ["north"], "top": ["south"]}
+        groups: dict[str, Any] = {
+            "names": ["south", "north"],
+            "bottom": ["north"],
+            "top": ["south"],
+        }
         groups["speakers"] = {p: p.partition("-")[0] for p in PEOPLE}
         made["cohorts"] = {"accent": groups}
     return made
