@@ -11,10 +11,9 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from .corpus import Corpus, Utterance, is_endless, quarantined
-from .errors import InputError, Rejected
+from .corpus import Corpus, Utterance, is_endless
+from .errors import InputError
+from .views import SelectedCorpus
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def read_transcripts(path: Path) -> dict[str, Heard]:
     return found
 
 
-class TranscribedCorpus:
+class TranscribedCorpus(SelectedCorpus):
     """The utterances of `base` that were heard, with what was heard in the place of their texts.
 
     Raises:
@@ -65,33 +64,20 @@ class TranscribedCorpus:
     def __init__(self, base: Corpus, heard: dict[str, Heard], source: str):
         if is_endless(base):
             raise InputError(f"{base.name} is drawn anew in every epoch: it takes no transcripts.")
-        self.base = base
-        self.name = f"{base.name} as heard"
-        self._heard = heard
-        self._indices = [i for i in range(len(base)) if base.utterance(i).id in heard]
-        if not self._indices:
+        found = [i for i in range(len(base)) if base.utterance(i).id in heard]
+        if not found:
             raise InputError(
                 f"{source} has no utterance of {base.name}: write it for this corpus, with parley "
                 "fairness pseudo-label."
             )
-
-    @property
-    def quarantine(self) -> list[Rejected]:
-        """What the corpus beneath left out."""
-        return quarantined(self.base)
-
-    def __len__(self) -> int:
-        return len(self._indices)
+        super().__init__(base, found, f"{base.name} as heard")
+        self._heard = heard
 
     def utterance(self, i: int) -> Utterance:
         """See `Corpus`."""
-        utterance = self.base.utterance(self._indices[i])
+        utterance = super().utterance(i)
         found = self._heard[utterance.id]
         metadata = utterance.metadata
         if not math.isnan(found.confidence):
             metadata = {**metadata, "confidence": found.confidence}
         return replace(utterance, text=found.text, metadata=metadata)
-
-    def samples(self, i: int) -> np.ndarray:
-        """See `Corpus`."""
-        return self.base.samples(self._indices[i])

@@ -86,10 +86,8 @@ class ColumnCohorts:
 
     def assign(self, population: Population) -> np.ndarray:
         """See `Cohorts`; a value that was not there when the cohorts were made is of none."""
-        labels = population.labels(*self.columns)
-        number = {name: i for i, name in enumerate(self.names)}
-        mapped = np.array([*(number.get(name, -1) for name in labels.names), -1])
-        return mapped[labels.index]
+        numbers = {name: i for i, name in enumerate(self.names)}
+        return population.labels(*self.columns).mapped(numbers)
 
     def fields(self) -> dict[str, Any]:
         """See `Cohorts`."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data.errors import InputError
+from .gaps import rounded
 from .population import Population
 from .scores import Scores
 
@@ -52,11 +53,11 @@ class Description:
         return {
             "speakers": self.speakers,
             "utterances": self.utterances,
-            "seconds": _rounded(self.seconds),
-            "words_per_second": _rounded(self.words_per_second),
-            "means": {k: _rounded(v) for k, v in self.means.items()},
+            "seconds": rounded(self.seconds),
+            "words_per_second": rounded(self.words_per_second),
+            "means": {k: rounded(v) for k, v in self.means.items()},
             "profile": {
-                k: {"value": t.value, "share": _rounded(t.share), "overall": _rounded(t.overall)}
+                k: {"value": t.value, "share": rounded(t.share), "overall": rounded(t.overall)}
                 for k, t in self.profile.items()
             },
         }
@@ -131,7 +132,3 @@ def _profiles(population: Population, index: np.ndarray, count: int) -> list[dic
 def _mean(values: np.ndarray) -> float:
     fine = values[np.isfinite(values)]
     return float(fine.mean()) if len(fine) else math.nan
-
-
-def _rounded(value: float) -> float | None:
-    return round(value, 3) if math.isfinite(value) else None

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .permutation import PERMUTATIONS, permutation_test
+from .permutation import PERMUTATIONS, arrangements, p_by_chance, permutation_test
 from .resampling import Estimate, draw_rates, gap_estimate, rate_estimates
 from .statistics import ratio
-
-_VALUES_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -78,12 +76,8 @@ def bottom_top(
     bottom, top, _ = rate_estimates(errors, words, drawn)
     found = gap_estimate(errors, words, drawn, bottom=0, top=1)
     null = _dealt_anew(errors, words, permutations, seed)
-    seen = found.of_top.value
-    # What was seen is itself one of the arrangements; rounding must not put it above its equals.
-    as_large = null >= (seen - 1e-12 * abs(seen) if np.isfinite(seen) else seen)
-    low, high = _quantiles(null, 0.025, 0.975)
-    p = float((1 + as_large.sum()) / (1 + len(null)))
-    return BottomTop(bottom, top, *found, chance=(low, high), p=p)
+    p = p_by_chance(found.of_top.value, null)
+    return BottomTop(bottom, top, *found, chance=_quantiles(null, 0.025, 0.975), p=p)
 
 
 def extremes(
@@ -103,18 +97,20 @@ def percent(fraction: float) -> float | None:
     return round(100 * float(fraction), 2) if np.isfinite(fraction) else None
 
 
+def rounded(value: float) -> float | None:
+    """To a thousandth; None for what is no number."""
+    return round(float(value), 3) if np.isfinite(value) else None
+
+
 def _dealt_anew(errors: np.ndarray, words: np.ndarray, permutations: int, seed: int) -> np.ndarray:
     """(bottom - top) / top [P] of speakers dealt anew, so that bottom and top keep their numbers of
     them. Who is bottom was said by other speakers: on these, if nobody differs, the gap is as
     often below zero as above."""
     low, high = (words[:, :2] > 0).sum(axis=0)
     each = np.stack([errors.sum(axis=1), words.sum(axis=1)])
-    rng = np.random.default_rng(seed)
-    at_once = max(1, _VALUES_AT_ONCE // max(1, len(errors)))
     gaps = []
-    for first in range(0, permutations, at_once):
-        rows = np.tile(np.arange(len(errors)), (min(at_once, permutations - first), 1))
-        dealt = each[:, rng.permuted(rows, axis=1)[:, : low + high]]
+    for order in arrangements(len(errors), permutations, seed):
+        dealt = each[:, order[:, : low + high]]
         bottom, top = (ratio(*part.sum(axis=2)) for part in np.split(dealt, [low], axis=2))
         infinite = np.where(bottom > 0, np.inf, 0.0)
         gaps.append(np.where(top > 0, ratio(bottom - top, top), infinite))

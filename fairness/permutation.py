@@ -6,6 +6,7 @@ speakers, which is far from zero by chance, has its null distribution. (Fifty ra
 twenty speakers each, without any difference, show a worst-to-best gap of about 110 %.)
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -25,13 +26,11 @@ class Omnibus(NamedTuple):
     """Of the hypothesis that no group differs; at least 1 / (permutations + 1)."""
     gap: float
     """Largest rate - smallest, a fraction."""
-    gap_null: np.ndarray
-    """[P], under permutation."""
     gap_p: float
     relative: float
     """(largest - smallest) / smallest."""
     relative_null: np.ndarray
-    """[P]; inf where a group made no errors."""
+    """[P], under permutation; inf where a group made no errors."""
     relative_p: float
 
 
@@ -72,16 +71,32 @@ def permutation_test(
     expected = rate * words + spread * (rate * words) ** 2
     values = np.stack([errors, words, errors**2, errors * words, words**2, expected])
     seen = _statistics(values[:, None, :], starts)
+    pieces = [
+        _statistics(values[:, dealt], starts)
+        for dealt in arrangements(len(errors), permutations, seed)
+    ]
+    null = np.concatenate(pieces, axis=1)
+    p = [p_by_chance(float(s[0]), n) for s, n in zip(seen, null, strict=True)]
+    return Omnibus(p[0], float(seen[1, 0]), p[1], float(seen[2, 0]), null[2], p[2])
+
+
+def arrangements(speakers: int, permutations: int, seed: int) -> Iterator[np.ndarray]:
+    """Orders of the speakers [some of the permutations, speakers], a piece after the other.
+
+    The same seed gives the same.
+    """
     rng = np.random.default_rng(seed)
-    pieces = []
-    at_once = max(1, _VALUES_AT_ONCE // len(errors))
+    at_once = max(1, _VALUES_AT_ONCE // max(1, speakers))
     for first in range(0, permutations, at_once):
         count = min(at_once, permutations - first)
-        shuffled = rng.permuted(np.tile(np.arange(len(errors)), (count, 1)), axis=1)
-        pieces.append(_statistics(values[:, shuffled], starts))
-    null = np.concatenate(pieces, axis=1)
-    p = [_p(float(s[0]), n) for s, n in zip(seen, null, strict=True)]
-    return Omnibus(p[0], float(seen[1, 0]), null[1], p[1], float(seen[2, 0]), null[2], p[2])
+        yield rng.permuted(np.tile(np.arange(speakers), (count, 1)), axis=1)
+
+
+def p_by_chance(seen: float, null: np.ndarray) -> float:
+    """How often chance gives as much as was seen, from what it gives [P]."""
+    # What was seen is itself one of the arrangements; rounding must not put it above its equals.
+    near = seen - 1e-12 * abs(seen) if np.isfinite(seen) else seen
+    return float((1 + (null >= near).sum()) / (1 + len(null)))
 
 
 def _statistics(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
@@ -100,9 +115,3 @@ def _statistics(values: np.ndarray, starts: np.ndarray) -> np.ndarray:
     gap = rates.max(axis=1) - low
     relative = np.where(low > 0, ratio(gap, low), np.where(gap > 0, np.inf, 0.0))
     return np.stack([omnibus, gap, relative])
-
-
-def _p(seen: float, null: np.ndarray) -> float:
-    # What was seen is itself one of the arrangements; rounding must not put it above its equals.
-    near = seen - 1e-12 * abs(seen) if np.isfinite(seen) else seen
-    return float((1 + (null >= near).sum()) / (1 + len(null)))

@@ -28,6 +28,11 @@ class Labels(NamedTuple):
         """Speakers without a value."""
         return int((self.index < 0).sum())
 
+    def mapped(self, numbers: Mapping[str, int]) -> np.ndarray:
+        """Each speaker's number [S] by his value; -1 where it is missing or has none."""
+        of_names = np.array([*(numbers.get(name, -1) for name in self.names), -1])
+        return of_names[self.index]
+
 
 @dataclass(frozen=True)
 class Population:

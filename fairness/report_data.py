@@ -236,7 +236,7 @@ def covariate(population: Population, column: str) -> list[str]:
       InputError: there is no such column.
     """
     values = population.column(column)
-    numbers = [float(v) for v in values if isinstance(v, int | float) and v is not None]
+    numbers = [float(v) for v in values if isinstance(v, int | float)]
     known = [v for v in values if v is not None]
     if len(numbers) == len(known) and len(set(numbers)) > 8:
         edges = np.quantile(numbers, [0.25, 0.5, 0.75])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..metrics.bootstrap import interval_of
-from .gaps import bottom_top, extremes, percent
+from .gaps import bottom_top, extremes, percent, rounded
 from .permutation import PERMUTATIONS
 from .report_data import Grouping, Systems
 from .resampling import (
@@ -243,8 +243,8 @@ def _disparity(
         "of_best_chance": [percent(x) for x in far.chance],
         "of_best_p": round(far.p, 4),
         "omnibus_p": round(far.omnibus_p, 4),
-        "variance": _rounded(variance.raw, 3),
-        "variance_corrected": _rounded(variance.corrected, 3),
+        "variance": rounded(variance.raw),
+        "variance_corrected": rounded(variance.corrected),
     }
     if _has_both(roles):
         three = _bottom_top_others(table, order, roles)
@@ -335,7 +335,3 @@ def _funnel(table: Table) -> Record:
         "speakers_differ": percent(math.sqrt(relative)),
         "words_per_speaker": round(float((words**2).sum() / words.sum()), 1),
     }
-
-
-def _rounded(value: float, digits: int) -> float | None:
-    return round(float(value), digits) if np.isfinite(value) else None

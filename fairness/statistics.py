@@ -20,46 +20,6 @@ MIN_SPEAKERS = 20
 over speakers are too narrow (of 8 skewed speakers they cover 92 %, of 4 84 %)."""
 
 
-class SpeakerTable(NamedTuple):
-    """Errors and words of every speaker in every group."""
-
-    errors: np.ndarray
-    """[S, G] float64."""
-    words: np.ndarray
-    """[S, G] float64."""
-    speakers: list[str]
-    groups: list[str]
-
-
-def speaker_table(
-    speakers: Sequence[str],
-    groups: Sequence[str],
-    errors: Sequence[float],
-    words: Sequence[float],
-) -> SpeakerTable:
-    """Adds up one entry an utterance (or a speaker and a group).
-
-    An unknown speaker, '', is a speaker of his own each time. Groups are sorted by name, speakers
-    stay in their order of appearance.
-
-    Raises:
-      ValueError: the sequences differ in length.
-    """
-    if not len(speakers) == len(groups) == len(errors) == len(words):
-        raise ValueError(
-            f"{len(speakers)} speakers, {len(groups)} groups, {len(errors)} errors, "
-            f"{len(words)} words"
-        )
-    names = [(s, -1) if s else ("", i) for i, s in enumerate(speakers)]
-    rows = {name: i for i, name in enumerate(dict.fromkeys(names))}
-    columns = {name: i for i, name in enumerate(sorted(set(groups)))}
-    at = [rows[n] for n in names], [columns[g] for g in groups]
-    totals = np.zeros((2, len(rows), len(columns)))
-    np.add.at(totals[0], at, errors)
-    np.add.at(totals[1], at, words)
-    return SpeakerTable(totals[0], totals[1], [name for name, _ in rows], list(columns))
-
-
 def group_rates(errors: np.ndarray, words: np.ndarray) -> np.ndarray:
     """Pooled rates [..., G] of [..., S, G]; nan for a group without words."""
     return ratio(errors.sum(axis=-2), words.sum(axis=-2))

@@ -92,10 +92,8 @@ class UnitCohorts:
 
     def assign(self, population: Population) -> np.ndarray:
         """See `Cohorts`; a speaker of no unit, or of one that is not in the table, is of none."""
-        labels = population.labels(self.column)
         side = {unit: i for i, units in enumerate(self.members) for unit in units}
-        mapped = np.array([*(side.get(name, -1) for name in labels.names), -1])
-        return mapped[labels.index]
+        return population.labels(self.column).mapped(side)
 
     def fields(self) -> dict[str, Any]:
         """See `Cohorts`."""
@@ -138,8 +136,7 @@ def fit_units(
       InputError: no speaker lives in a unit of the table, or no partition has sides large enough.
     """
     labels = population.labels(table.column)
-    number = {unit: i for i, unit in enumerate(table.units)}
-    unit = np.array([*(number.get(name, -1) for name in labels.names), -1])[labels.index]
+    unit = labels.mapped({unit: i for i, unit in enumerate(table.units)})
     if (unit < 0).all():
         raise InputError(
             f"no speaker's {table.column} is in the table of units ({table.units[0]}, ...; the "

@@ -35,17 +35,15 @@ from ..data.views import SelectedCorpus
 from ..models.frontend import append_tail
 from ..models.transducer import Transducer, channels_of
 from .checkpoint import fingerprint
-from .hosts import is_first
+from .hosts import is_first, to_host
 from .losses import tdt_transducer_loss, transducer_loss
 from .progress import counted, say
 from .recipe import Recipe
-from .sharding import BATCH, put_batch
+from .sharding import BATCH, ROWS, put_batch
 from .step import Batch, build_model, merge_model
 from .validation import own_rows
 from .weights import load_weights, save_weights
 
-ROWS = ("data", "fsdp")
-"""Axes of the mesh that split the rows of a batch."""
 FISHER, ABOUT = "fisher.safetensors", "fisher.json"
 
 
@@ -147,9 +145,10 @@ def measure_fisher(
     """
     step = make_fisher_step(fisher_graph(recipe), mesh)
     sums = empty_sums(params, places, mesh)
-    selected, targets = _usable(corpus, recipe, tokenizer)
+    speller = Speller(tokenizer, channels_of(recipe.model), recipe.data.channel_rule)
+    selected, targets = _usable(corpus, recipe, speller)
     with counted("Fisher information", "utterances", len(selected)) as advance:
-        for batch in _batches(selected, targets, tokenizer, recipe, mesh):
+        for batch in _batches(selected, targets, speller.by_turns, mesh):
             sums = step(sums, params, frozen, put_batch(batch, mesh))
             # Waits for the sums, or the batches of a slow device would pile up.
             advance(int(jnp.sum(sums[1])))
@@ -169,11 +168,10 @@ def measure_fisher(
 
 
 def _usable(
-    corpus: Corpus, recipe: Recipe, tokenizer: Tokenizer
+    corpus: Corpus, recipe: Recipe, speller: Speller
 ) -> tuple[SelectedCorpus, list[Target]]:
     """Utterances spread evenly over a corpus that training could use, and their targets."""
     data = recipe.data
-    speller = Speller(tokenizer, channels_of(recipe.model), data.channel_rule)
     kept: list[int] = []
     targets: list[Target] = []
     most = min(len(corpus), recipe.adapt.fisher.utterances)
@@ -195,10 +193,9 @@ def _usable(
 
 
 def _batches(
-    corpus: Corpus, targets: list[Target], tokenizer: Tokenizer, recipe: Recipe, mesh: Mesh
+    corpus: Corpus, targets: list[Target], by_turns: bool, mesh: Mesh
 ) -> Iterator[dict[str, np.ndarray]]:
     """This process's rows of every batch, with labels."""
-    by_turns = Speller(tokenizer, channels_of(recipe.model)).by_turns
     room = -(-max(target.count for target in targets) // 4) * 4
     for batch in evaluation_batches(corpus, multiple=mesh.size):
         # Of rows that are padding, any target: they are not used.
@@ -228,11 +225,10 @@ def fisher_of_run(run_dir: Path, template: Any, places: Any) -> Any:
     return None
 
 
-def save_fisher(run_dir: Path, fisher: Any, facts: Mapping[str, Any], mesh: Mesh) -> None:
+def save_fisher(run_dir: Path, fisher: Any, facts: Mapping[str, Any]) -> None:
     """Writes it beside the run's checkpoints, with its fingerprint; one process of several."""
     total = int(fingerprint(fisher))
-    whole = jax.jit(lambda leaf: leaf, out_shardings=NamedSharding(mesh, P()))
-    host = jax.tree.map(lambda leaf: np.asarray(whole(leaf)), fisher)
+    whole = to_host(fisher)
     if is_first():
-        save_weights(run_dir / FISHER, host, storage="float32")
+        save_weights(run_dir / FISHER, whole, storage="float32")
         replace_file(run_dir / ABOUT, json.dumps({**facts, "fingerprint": total}, indent=1) + "\n")

@@ -70,7 +70,7 @@ def hold_start(
                 full, facts = measure_fisher(
                     recipe, params, frozen, places.params, corpus, tokenizer, mesh
                 )
-                save_fisher(run_dir, full, facts, mesh)
+                save_fisher(run_dir, full, facts)
             fisher = jax.jit(
                 lambda f, known: jax.tree.map(lambda a, b: a * b, f, known),
                 out_shardings=places.params,

@@ -27,7 +27,9 @@ RULES: tuple[tuple[str, P], ...] = (
     (r".*", P()),
 )
 
-BATCH = P(("data", "fsdp"))
+ROWS = ("data", "fsdp")
+"""Axes of the mesh that split the rows of a batch."""
+BATCH = P(ROWS)
 
 
 def make_mesh(config: MeshConfig) -> Mesh:

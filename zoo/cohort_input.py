@@ -78,11 +78,9 @@ def evaluate_told(
 
 def shuffled(rows: np.ndarray, speakers: Sequence[str], seed: int) -> np.ndarray:
     """Rows [N, K] of utterances after speakers have exchanged theirs at random."""
-    names = sorted(set(speakers))
-    first = {name: rows[speakers.index(name)] for name in names}
+    names, first, own = np.unique(speakers, return_index=True, return_inverse=True)
     partner = np.random.default_rng(seed).permutation(len(names))
-    given = {name: first[names[other]] for name, other in zip(names, partner, strict=True)}
-    return np.stack([given[speaker] for speaker in speakers])
+    return rows[first[partner]][own]
 
 
 def _recognizer(model: Transcriber) -> Recognizer:

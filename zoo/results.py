@@ -12,7 +12,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -248,7 +248,7 @@ class Rejects:
             path.unlink(missing_ok=True)
         elif path.exists():
             self._file = LinesFile(path)
-            self.ids = _resume(self._file)
+            self.ids = resumed(self._file)
 
     def add(self, id: str, reason: str, *, path: str = "") -> None:
         where = {"audio_filepath": path} if path else {}
@@ -266,15 +266,17 @@ class Rejects:
             self._file.close()
 
 
-def _resume(file: LinesFile) -> set[str]:
-    """The ids of its lines; what is torn at its end is cut off."""
-    ids: set[str] = set()
+def resumed(
+    file: LinesFile, name: Callable[[Record], str] = lambda record: record["id"]
+) -> set[str]:
+    """The names of its lines, by default the ids; what is torn at its end is cut off."""
+    names: set[str] = set()
     end = 0
     for record, after in read_lines(file.path):
-        ids.add(record["id"])
+        names.add(name(record))
         end = after
     file.cut(end)
-    return ids
+    return names
 
 
 class _File:
@@ -322,7 +324,7 @@ class JsonLines(_File):
             if begun and (conflict := run.conflict(read_run(path))):
                 raise InputError(f"{path} {conflict}: give another --out.")
             self.rejects = Rejects(rejected_path(path), resume=begun)
-            self.done = _resume(self._file)
+            self.done = resumed(self._file)
             write_run(path, run)
         except BaseException:
             self._file.close()
@@ -440,7 +442,7 @@ def is_folder(out: str | None) -> bool:
 class Syncing:
     """Syncs a destination at most once a second."""
 
-    def __init__(self, destination: Destination):
+    def __init__(self, destination: Destination | LinesFile):
         self._destination = destination
         self._last = -_SYNC_SECONDS
 

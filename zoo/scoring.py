@@ -6,16 +6,13 @@ The lines are those of `parley evaluate --out`, in the order in which they were 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
 
 from ..data.corpus import Corpus, quarantined
 from ..data.errors import InputError, Rejected
 from ..data.views import SelectedCorpus
 from .evaluation import score_each
-from .results import LinesFile, Run, hash_ids, hash_model, read_lines, read_run, write_run
+from .results import LinesFile, Run, Syncing, hash_ids, hash_model, read_run, resumed, write_run
 from .transcriber import Transcriber
-
-_SYNC_SECONDS = 1.0
 
 
 def score_into(
@@ -55,13 +52,11 @@ def score_into(
                 sum(u.duration for u in utterances) - sum(utterances[i].duration for i in left)
             )
         quarantine = quarantined(corpus).copy()
-        synced = monotonic()
+        sync = Syncing(file)
         rest = SelectedCorpus(corpus, left, corpus.name)
         for _, scored in score_each(model, rest, quarantine, on_audio):
             file.append(json.dumps(scored.as_dict(), ensure_ascii=False) + "\n")
-            if monotonic() - synced > _SYNC_SECONDS:
-                file.sync()
-                synced = monotonic()
+            sync()
         return quarantine
     finally:
         file.close()
@@ -73,13 +68,7 @@ def _resume(file: LinesFile, run: Run) -> set[str]:
         return set()
     if conflict := run.conflict(read_run(file.path)):
         raise InputError(f"{file.path} {conflict}: give another --out.")
-    done: set[str] = set()
-    end = 0
-    for record, after in read_lines(file.path):
-        done.add(_name(str(record.get("speaker", "")), record["id"]))
-        end = after
-    file.cut(end)
-    return done
+    return resumed(file, lambda line: _name(str(line.get("speaker", "")), line["id"]))
 
 
 def _name(speaker: str, id: str) -> str:

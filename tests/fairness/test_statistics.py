@@ -17,27 +17,16 @@ from parley.fairness.statistics import (
     holm,
     ratio,
     shrunken_rates,
-    speaker_table,
     standard_errors,
 )
 
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
-def test_a_table_adds_up_speakers_and_keeps_the_unknown_apart():
-    table = speaker_table(["a", "", "a", "", "b"], list("yxyxx"), [1, 2, 3, 4, 5], [10] * 5)
-    assert table.groups == ["x", "y"]
-    assert table.speakers == ["a", "", "", "b"]
-    assert table.errors.tolist() == [[0, 4], [2, 0], [4, 0], [5, 0]]
-    assert table.words.tolist() == [[0, 20], [10, 0], [10, 0], [10, 0]]
-    assert group_speakers(table.words).tolist() == [3, 1]
-    with pytest.raises(ValueError, match="2 words"):
-        speaker_table(["a"], ["x"], [1], [1, 2])
-
-
 def test_a_groups_rate_is_pooled_and_not_a_mean_of_speakers():
     errors, words = np.array([[1.0], [30.0]]), np.array([[10.0], [100.0]])
     assert group_rates(errors, words) == pytest.approx([31 / 110])
+    assert group_speakers(np.array([[0, 20], [10, 0], [10, 0], [10, 0]])).tolist() == [3, 1]
     assert np.isnan(group_rates(errors, 0 * words)).all()
     assert ratio(np.ones(2), np.array([2.0, 0.0])).tolist()[0] == 0.5
 

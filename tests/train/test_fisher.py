@@ -149,7 +149,7 @@ def test_a_run_folder_keeps_it_and_notices_damage(parts, alone, tmp_path, capsys
     mesh = mesh_of(1)
     places = shardings(parts[1], mesh)
     assert fisher_of_run(tmp_path, parts[1], places) is None
-    save_fisher(tmp_path, alone[0], alone[1], mesh)
+    save_fisher(tmp_path, alone[0], alone[1])
     again = fisher_of_run(tmp_path, parts[1], places)
     jax.tree.map(np.testing.assert_array_equal, again, alone[0])
     assert json.loads((tmp_path / ABOUT).read_text())["utterances"] == UTTERANCES
