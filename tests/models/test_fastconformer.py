@@ -69,7 +69,7 @@ def test_whole_recordings_have_a_frame_for_each_beginning_of_eight():
 @pytest.mark.parametrize(("chunk", "left"), [(3, 6), (1, 4), (None, 0)])
 def test_attention_by_chunks_is_the_sum_over_what_is_seen(chunk: int | None, left: int):
     frames, width, heads = 12, 8, 2
-    attention = ChunkedAttention(width, heads, left, chunk, rngs=nnx.Rngs(0))
+    attention = ChunkedAttention(width, heads, left, chunk=chunk, rngs=nnx.Rngs(0))
     attention.content_bias[...] = jax.random.normal(jax.random.key(1), (width,))
     attention.position_bias[...] = jax.random.normal(jax.random.key(2), (width,))
     x = jax.random.normal(jax.random.key(3), (1, frames, width))

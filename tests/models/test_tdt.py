@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from parley.models.beam import beam_search, beam_step, best, init_beam
+from parley.models.beam import beam_search, beam_step, best
+from parley.models.beam_state import init_beam
 from parley.models.decoding import Hypotheses, greedy, init_decoder
 from parley.models.encoders.lstm import LSTMEncoderConfig
 from parley.models.transducer import (
