@@ -18,7 +18,7 @@ import soundfile
 from parley.configs import presets
 from parley.data.errors import InputError
 from parley.data.tokenizer import Tokenizer
-from parley.train.weights import save_weights
+from parley.train.weights import merge_trees, save_weights
 from parley.zoo import export
 from parley.zoo.cli import main
 from parley.zoo.exported import (
@@ -27,7 +27,7 @@ from parley.zoo.exported import (
     load_exported,
     read_manifest,
 )
-from parley.zoo.package import ModelPackage, abstract_model, merge_trees
+from parley.zoo.package import ModelPackage, abstract_model
 from parley.zoo.recognizer import Recognizer
 from parley.zoo.registry import MODELS
 from parley.zoo.transcriber import Transcriber

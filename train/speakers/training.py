@@ -29,6 +29,7 @@ from ..sharding import make_mesh, shardings
 from ..start import feature_statistics, fits, over
 from ..step import split_model
 from ..validation import hold_out
+from ..weights import merge_trees
 from .recipe import SpeakerRecipe
 from .regions import find_regions, speaker_means
 from .reweighting import init_adversary
@@ -189,7 +190,7 @@ def _initial_state(
         nonlocal graphdef
         graphdef, model, frozen = split_model(build_speaker_model(recipe))
         if start is not None:
-            model, frozen = over((model, frozen), (start.params, start.frozen))
+            model, frozen = over((model, frozen), start.weights)
         head_key, adversary_key = jax.random.split(jax.random.key(recipe.seed))
         params = {"model": model, "heads": new_heads(recipe, len(plan.names), head_key)}
         adversary = init_adversary(adversary_key, recipe.adversary, width)
@@ -212,7 +213,7 @@ def _initial_state(
 
     if start is not None:
         shapes = jax.eval_shape(lambda: split_model(build_speaker_model(recipe))[1:])
-        fits((start.params, start.frozen), shapes)
+        fits(start.weights, merge_trees(*shapes))
     places = shardings(jax.eval_shape(fresh), mesh)
     state = jax.jit(fresh, out_shardings=places)()
     if start is not None:
