@@ -225,7 +225,7 @@ class RelativeAttention(nnx.Module):
         # W s_o costs D^2 for each offset whatever the number of frames, so that for the few frames
         # of a chunk it is cheaper to multiply W into the queries.
         rows = batch * blocks * block
-        if rows * (self.width + (heads - 1) * offsets) < offsets * self.width:
+        if _is_less(rows * (self.width + (heads - 1) * offsets), offsets * self.width):
             scores = jnp.matmul(
                 jnp.matmul(q, kernel), table.T[None, None], preferred_element_type=wide
             )
@@ -238,6 +238,14 @@ class RelativeAttention(nnx.Module):
         """W by heads: [1, heads, D / heads, D]."""
         kernel = self.position[...].astype(self.dtype).reshape(self.width, self.heads, -1)
         return kernel.transpose(1, 2, 0)[None]
+
+
+def _is_less(count: int, other: int) -> bool:
+    """Whether it certainly is: an exported program takes any number of rows."""
+    try:
+        return count < other
+    except jax.errors.InconclusiveDimensionOperation:
+        return False
 
 
 def gated_softmax(scores: jax.Array, gates: jax.Array) -> jax.Array:

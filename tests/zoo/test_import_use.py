@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -12,13 +13,14 @@ from hub import TOKEN, standin
 from huggingface_hub import constants
 
 from parley import zoo
+from parley.models.encoders.fastconformer import FastConformerConfig
 from parley.train.recipe import recipe_to_dict
 from parley.train.step import build_model, losses, merge_model, split_model
 from parley.train.weights import flatten
 from parley.zoo import export
 from parley.zoo.cards import read_card
 from parley.zoo.cli import main
-from parley.zoo.package import read_model
+from parley.zoo.package import abstract_model, read_model
 from parley.zoo.transcriber import Transcriber
 from parley.zoo.transcript import Transcript
 
@@ -102,6 +104,26 @@ def test_an_export_gives_what_the_model_gives(
         capsys.readouterr()
         assert main(["stream", str(folder), str(recording)]) == 2
         assert "cannot stream" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "chunk"), [("tdt", None), ("streaming", 14)])
+def test_programs_of_published_widths_take_any_number_of_rows(
+    kind: str, chunk: int | None, imported_folders, monkeypatch
+):
+    """Which of two ways attention takes depends on widths and rows; nothing is compiled."""
+    monkeypatch.setattr(export, "BUCKET_SECONDS", (1, 32))
+    small = read_model(imported_folders[kind])
+    model = small.recipe.model
+    encoder = FastConformerConfig(width=1024, heads=8, blocks=1, output=16, chunk=chunk)
+    recipe = replace(small.recipe, model=replace(model, encoder=encoder))
+    graphdef, params, frozen = abstract_model(recipe)
+    package = replace(small, recipe=recipe, graphdef=graphdef, params=params, frozen=frozen)
+    programs = list(export._programs(package, 160 * 8 * (chunk or 1)))
+    assert len(programs) == (2 if chunk is None else 9)
+    for program, function, arguments in programs:
+        found = jax.tree.leaves(jax.eval_shape(function, *arguments))
+        assert program.rows[1] is not None or str(found[0].shape[0]) == "b"
 
 
 def test_it_is_published_and_fetched(
