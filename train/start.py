@@ -38,19 +38,25 @@ ADDED_PARTS = (
 
 
 @dataclass(frozen=True)
-class Start:
-    """Weights, feature statistics and tokeniser that a run begins from."""
+class StartWeights:
+    """Weights and feature statistics that a run begins from."""
 
     params: Any
     frozen: Any
-    tokenizer: Tokenizer
-    data: tuple[str, str] = ("", "")
-    """The corpus that the weights were trained on and its split; '' where that is not known."""
 
     @property
     def weights(self) -> dict[Any, Any]:
-        """Parameters and statistics in one tree, as files have them."""
+        """Both in one tree, as files have them."""
         return merge_trees(self.params, self.frozen)
+
+
+@dataclass(frozen=True)
+class Start(StartWeights):
+    """The same and the tokeniser, of a recogniser."""
+
+    tokenizer: Tokenizer
+    data: tuple[str, str] = ("", "")
+    """The corpus that the weights were trained on and its split; '' where that is not known."""
 
 
 def initial_state(

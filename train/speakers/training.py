@@ -26,7 +26,7 @@ from ..loop import Driven, Task, drive, opened
 from ..optimizer import make_optimizer
 from ..run_folder import claim
 from ..sharding import make_mesh, shardings
-from ..start import feature_statistics, fits, over
+from ..start import StartWeights, feature_statistics, fits, over
 from ..step import split_model
 from ..validation import hold_out
 from ..weights import merge_trees
@@ -46,14 +46,6 @@ from .validation import Embedder, SpeakerValidation, take_of_each
 
 LEAST_HELD_OUT = 2
 """Speakers of a development set: of one alone, nobody is told apart."""
-
-
-@dataclass(frozen=True)
-class SpeakerStart:
-    """Weights and feature statistics that a run begins from."""
-
-    params: Any
-    frozen: Any
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ def train_speakers(
     run_dir: Path,
     *,
     resume: bool = False,
-    start: SpeakerStart | None = None,
+    start: StartWeights | None = None,
     corpus: Corpus | None = None,
     dev: Corpus | None = None,
     profile: bool = False,
@@ -131,7 +123,7 @@ def _require(recipe: SpeakerRecipe) -> None:
 
 
 def _task(
-    recipe: SpeakerRecipe, corpus: Corpus, dev: Corpus, start: SpeakerStart | None
+    recipe: SpeakerRecipe, corpus: Corpus, dev: Corpus, start: StartWeights | None
 ) -> tuple[Task, SpeakerPlan]:
     mesh = make_mesh(recipe.mesh)
     optimizer = make_optimizer(recipe.optimizer, recipe.steps)
@@ -180,7 +172,7 @@ def _initial_state(
     optimizer: optax.GradientTransformation,
     corpus: Corpus,
     plan: SpeakerPlan,
-    start: SpeakerStart | None,
+    start: StartWeights | None,
 ) -> tuple[Any, SpeakerState, Any]:
     """(graph definition, state on the mesh, its shardings); see `train.start.initial_state`."""
     graphdef: Any = None
