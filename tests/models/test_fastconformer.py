@@ -20,8 +20,8 @@ SMALL = FastConformerConfig(
 )
 CONFIGS = {
     "chunks of two": dataclasses.replace(SMALL, norm="layer"),
-    "no look-ahead": dataclasses.replace(SMALL, chunk=1, left=3),
-    "left in part": dataclasses.replace(SMALL, chunk=3, left=7),
+    "no look-ahead": dataclasses.replace(SMALL, blocks=1, chunk=1, left=3),
+    "left in part": dataclasses.replace(SMALL, blocks=1, chunk=3, left=7),
 }
 
 
@@ -49,7 +49,8 @@ def test_the_lookahead_is_reached():
 
 
 def test_whole_recordings_have_a_frame_for_each_beginning_of_eight():
-    encoder = FastConformerEncoder(dataclasses.replace(SMALL, chunk=None), 16, rngs=nnx.Rngs(0))
+    config = dataclasses.replace(SMALL, blocks=1, chunk=None)
+    encoder = FastConformerEncoder(config, 16, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (3, 33, 16))
     lengths = jnp.array([33, 17, 8])
     padding = (jnp.arange(33)[None, :] >= lengths[:, None])[:, :, None]
