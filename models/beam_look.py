@@ -11,10 +11,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .beam_state import NEVER
 from .beam_tree import smallest_that_holds, top
 from .transducer import BLANK, Transducer
-
-_NEVER = -jnp.inf
 
 
 class Look(NamedTuple):
@@ -61,7 +60,7 @@ def look(
     at = frame[:, None] + ahead[None, :]
     there = at < lengths[:, None]
     exists = there & (~amid[:, None] | (ahead == 0)[None, :])
-    exists = exists[:, None, :] & (score > _NEVER)[:, :, None]
+    exists = exists[:, None, :] & (score > NEVER)[:, :, None]
     shape = (batch, width, window)
     room = batch * width * window
     frames = padded.reshape(-1, padded.shape[-1])
@@ -76,7 +75,7 @@ def look(
         moment = row * padded.shape[1] + frame[row] + inside % window
         logits = model.joint(frames[moment], heads[hypothesis])
         logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)  # [size, V]
-        labels = (logp if added is None else logp + added[hypothesis]).at[:, BLANK].set(_NEVER)
+        labels = (logp if added is None else logp + added[hypothesis]).at[:, BLANK].set(NEVER)
 
         def back(values: jax.Array, empty: float) -> jax.Array:
             whole = jnp.full((room,), empty, values.dtype)
@@ -85,7 +84,7 @@ def look(
         blank = back(logp[:, BLANK], 0.0)
         silent = jnp.cumsum(blank, axis=-1)
         before = score[:, :, None] + silent - blank
-        reach = before + back(labels.max(axis=-1), _NEVER)
+        reach = before + back(labels.max(axis=-1), NEVER)
         leader = jnp.maximum(before + blank, reach).max(axis=1)
         matters = (reach.max(axis=1) >= leader - prune) & there
         matters = jnp.where(amid[:, None], (ahead == 0)[None, :], matters)
@@ -113,7 +112,7 @@ def look(
             at_first(before),
             at_first(before) + at_first(blank),
             score + silent[..., -1],
-            listed(best, _NEVER),
+            listed(best, NEVER),
             listed(tokens, 0),
             listed(jnp.take_along_axis(logp[clipped], tokens, axis=1), 0.0),
         )

@@ -22,6 +22,12 @@ class Tree(NamedTuple):
     logp: jax.Array
 
 
+def empty_tree(batch: int, size: int) -> Tree:
+    """Room for `size` emissions in each row."""
+    numbers = jnp.zeros((batch, size), jnp.int32)
+    return Tree(numbers, numbers, numbers, jnp.zeros((batch, size), jnp.float32))
+
+
 def write(
     tree: Tree,
     at: jax.Array,

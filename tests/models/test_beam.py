@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from parley.models.beam import Beams, beam_search, beam_step, best, commit, init_beam
+from parley.models.beam import Beams, beam_search, beam_step, best, commit
+from parley.models.beam_state import init_beam
 from parley.models.decoding import greedy
 from parley.models.encoders.lstm import LSTMEncoderConfig
 from parley.models.transducer import BLANK, JointConfig, PredictionConfig, Transducer
