@@ -76,6 +76,13 @@ class Row:
         start = self.recipe.init_from
         return start.removeprefix(FROM_ROW) if start.startswith(FROM_ROW) else ""
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The rows whose files it takes: the model that it starts from, the cohorts."""
+        return tuple(
+            dict.fromkeys(filter(None, (self.begins_as, self.cohorts.row if self.cohorts else "")))
+        )
+
 
 @dataclass(frozen=True)
 class Part:
@@ -113,13 +120,17 @@ class Experiment:
     Raises:
       ValueError: two rows or two conditions of one part share a name, a baseline is no group, or
         a row starts from one that is not run before it, or takes cohorts from one that does not
-        find them.
+        find them, or the small version names a row that there is not, or lacks one that another
+        needs.
     """
 
     name: str
     title: str
     question: str
     parts: tuple[Part, ...]
+    small: tuple[str, ...] = ()
+    """Names of the rows of its small version: what the main claim compares, with one seed. None
+    where it has no small version."""
 
     def __post_init__(self) -> None:
         names = [row.name for row in self.rows]
@@ -136,6 +147,11 @@ class Experiment:
                 for other in self.rows[:i]
             ):
                 raise ValueError(f"{self.name}: {row.name} takes cohorts that are not found")
+        for name in self.small:
+            if name not in names:
+                raise ValueError(f"{self.name}: its small version names {name!r}")
+            if lacking := set(self.row(name).needs) - set(self.small):
+                raise ValueError(f"{self.name}: its small version lacks {lacking.pop()!r}")
 
     @property
     def rows(self) -> tuple[Row, ...]:

@@ -102,6 +102,7 @@ EXPERIMENTS = {
                 "consolidation repair the worst regions without harm to the others, better than "
                 "plain fine-tuning, and better than holding all weights alike?"
             ),
+            small=("base-s0", "fine-tuning-s0", "ewc-s0"),
             parts=(
                 Part(
                     title="The base",
