@@ -121,7 +121,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4, help="of a batch (default 4)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of a row (default 8)")
     parser.add_argument("--tokens", type=int, default=32, help="of a row (default 32)")
-    parser.add_argument("--block", type=int, default=6, help="steps of a block (default 6)")
+    parser.add_argument("--block", type=int, default=4, help="steps of a block (default 4)")
     parser.add_argument("--pairs", type=int, default=3, help="of blocks (default 3)")
     parser.add_argument("--every", type=int, default=100, help="steps a checkpoint (default 100)")
     parser.add_argument("--precision", default="float32", help="of a CPU's steps: the faster one")

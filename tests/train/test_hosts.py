@@ -11,6 +11,7 @@ import processes
 import pytest
 
 from parley.data.errors import InputError
+from parley.data.loader import DataConfig
 from parley.train import hosts
 from parley.train.hosts import HostsConfig, connect, in_cluster, rows_of_process
 from parley.train.loop import train
@@ -19,7 +20,12 @@ from parley.train.run_folder import row_multiple
 from parley.train.sharding import make_mesh
 from tones import ToneCorpus, recipe, untrained
 
-SHORT = {"steps": 8, "checkpoint_every": 8, "eval_every": 2}
+SHORT = {
+    "steps": 8,
+    "checkpoint_every": 8,
+    "eval_every": 3,
+    "data": DataConfig(batch_seconds=8.0, buckets=1, max_seconds=4.0),
+}
 
 
 def curve(folder: Path, name: str) -> list[float]:
@@ -27,25 +33,39 @@ def curve(folder: Path, name: str) -> list[float]:
     return [r[name] for r in records if name in r]
 
 
-def ending(folder: Path, made: Recipe, **how) -> list[tuple[int, str]]:
-    """(status, what it said) of two processes with two devices each, of which the second ends."""
+def ending(folder: Path, made: Recipe, step: int, number: int, **how) -> list[tuple[int, str]]:
+    """(status, what it said) of two processes with two devices each, of which the second sends
+    itself a signal when it knows the loss of a step."""
     job = {"recipe": recipe_to_dict(made), "folder": str(folder), "resume": False, "out": ""}
-    return processes.run({**job, "ends": {"process": 1, **how}, "lost_seconds": 6.0}, 2, 2)
+    ends = {"process": 1, "step": step, "signal": number}
+    return processes.run({**job, "ends": ends, **how}, 2, 2)
 
 
 @pytest.mark.slow
 def test_two_processes_are_one_run_which_stops_together_and_goes_on_elsewhere(tmp_path: Path):
-    """Four devices of two processes share the parameters. One is told to stop, and both do; then
-    one process goes on with eight devices and another mesh."""
-    made, dev = recipe(**SHORT, mesh=MeshConfig(data=4, model=2)), ToneCorpus(16, seed=1)
-    alone, folder = tmp_path / "alone", tmp_path / "run"
-    whole = train(made, alone, corpus=ToneCorpus(), dev=dev)
+    """They hold to a start, of which each measures the Fisher information on its own rows. Their
+    four devices share the parameters. One process is told to stop, and both do; then one goes on
+    with eight devices and another mesh."""
+    adapt = AdaptConfig(anchor="ewc", weight=1.0, fisher=FisherConfig(utterances=20))
+    optimizer = dataclasses.replace(recipe().optimizer, weight_decay=0.0)
+    mesh = MeshConfig(data=4, model=2)
+    made = recipe(**SHORT, mesh=mesh, init_from="tones", adapt=adapt, optimizer=optimizer)
+    alone, folder, start = tmp_path / "alone", tmp_path / "run", untrained(made)
+    data = {
+        "corpus": ToneCorpus(),
+        "dev": ToneCorpus(16, seed=1),
+        "general": ToneCorpus(24, seed=2),
+    }
+    whole = train(made, alone, start=start, **data)
     spread = dataclasses.replace(made, mesh=MeshConfig(data=1, fsdp=4))
-    for status, said in ending(folder, spread, step=1, signal=signal.SIGTERM):
+    for status, said in ending(folder, spread, 1, signal.SIGTERM):
         assert status == 2, said
         assert "step 4 is saved: go on with --resume" in said
     assert len(curve(folder, "loss")) == 4
-    resumed = train(made, folder, resume=True, corpus=ToneCorpus(), dev=dev)
+    facts = [json.loads((f / "fisher.json").read_text()) for f in (alone, folder)]
+    assert [f["utterances"] for f in facts] == [20, 20]
+    assert facts[1]["mean"] == pytest.approx(facts[0]["mean"], rel=1e-4)
+    resumed = train(made, folder, start=start, resume=True, **data)
     np.testing.assert_allclose(curve(folder, "loss"), curve(alone, "loss"), rtol=1e-5)
     np.testing.assert_allclose(curve(folder, "dev/wer"), curve(alone, "dev/wer"), atol=1e-6)
     for a, b in zip(jax.tree.leaves(resumed.params), jax.tree.leaves(whole.params), strict=True):
@@ -53,30 +73,15 @@ def test_two_processes_are_one_run_which_stops_together_and_goes_on_elsewhere(tm
 
 
 @pytest.mark.slow
-def test_two_processes_hold_to_a_start_and_miss_the_one_that_dies(tmp_path: Path):
-    """Each measures Fisher information on its own rows; it is split over the devices of both."""
-    adapt = AdaptConfig(anchor="ewc", weight=1.0, fisher=FisherConfig(utterances=20))
-    optimizer = dataclasses.replace(recipe().optimizer, weight_decay=0.0, ema=0.0)
-    mesh = MeshConfig(data=4, model=2)
-    made = recipe(**SHORT, mesh=mesh, init_from="tones", adapt=adapt, optimizer=optimizer)
-    one, two = tmp_path / "one", tmp_path / "two"
-    data = {
-        "corpus": ToneCorpus(),
-        "dev": ToneCorpus(16, seed=1),
-        "general": ToneCorpus(24, seed=2),
-    }
-    train(made, one, start=untrained(made), **data)
-    spread = dataclasses.replace(made, mesh=MeshConfig(data=1, fsdp=4))
-    (status, said), _ = ending(two, spread, step=4, signal=signal.SIGKILL)
+def test_who_dies_is_missed(tmp_path: Path):
+    """Of two processes that begin anew; in which order their collectives fail does not matter."""
+    folder = tmp_path / "run"
+    made = recipe(**SHORT, mesh=MeshConfig(data=1, fsdp=4))
+    (status, said), _ = ending(folder, made, 2, signal.SIGKILL, lost_seconds=10.0)
     assert status == 2, said
     assert "process 1 of 2" in said
-    assert "has not been heard for 6 s" in said
-    facts = [json.loads((folder / "fisher.json").read_text()) for folder in (one, two)]
-    assert [f["utterances"] for f in facts] == [20, 20]
-    assert facts[1]["mean"] == pytest.approx(facts[0]["mean"], rel=1e-4)
-    known = curve(two, "loss")
-    assert len(known) >= 4
-    np.testing.assert_allclose(known, curve(one, "loss")[: len(known)], rtol=1e-4)
+    assert "has not been heard for 10 s" in said
+    assert len(curve(folder, "loss")) >= 2
 
 
 def test_a_process_alone_connects_to_nobody(monkeypatch):
