@@ -18,6 +18,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from .beam_look import look
 from .beam_state import (
     NEVER,
     BeamState,
@@ -32,7 +33,7 @@ from .beam_state import (
 from .beam_tdt import tdt_step
 from .beam_tree import Tree, empty_tree, take, top, write
 from .decoding import Hypotheses, where_rows
-from .transducer import BLANK, Transducer
+from .transducer import Transducer
 
 
 class Beams(NamedTuple):
@@ -133,35 +134,28 @@ def beam_step(
 
     def advance(search: _Search) -> _Search:
         live, done = search.live, search.done
-        at = search.frame[:, None] + jnp.arange(window)[None, :]
-        frames = take(padded, at)
-        logits = model.joint(frames[:, None], live.predicted[:, :, None])
-        logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)  # [B, K, W, V]
-        blank = logp[..., BLANK]
-        extra = extra_scores(model, live, scorer, internal_lm)
-        labels = (logp if extra is None else logp + extra[:, :, None]).at[..., BLANK].set(NEVER)
-
-        # The first frame of the window at which a label is worth a look.
-        silent = jnp.cumsum(blank, axis=-1)
-        before = live.score[:, :, None] + silent - blank
-        reach = before + labels.max(axis=-1)
-        leader = jnp.maximum(before + blank, reach).max(axis=1)
-        there = at < lengths[:, None]
-        matters = (reach.max(axis=1) >= leader - prune) & there
         amid = search.symbols > 0
-        matters = jnp.where(amid[:, None], jnp.arange(window)[None, :] == 0, matters)
-        speaks = matters.any(axis=1)
-        first = jnp.argmax(matters, axis=1)
-
-        def at_first(x: jax.Array) -> jax.Array:
-            return x[jnp.arange(batch), :, first]
+        extra = extra_scores(model, live, scorer, internal_lm)
+        found = look(
+            model,
+            padded,
+            search.frame,
+            lengths,
+            amid,
+            live.score,
+            live.predicted,
+            extra,
+            window=window,
+            count=min(width, model.config.vocab_size),
+            prune=prune,
+        )
+        speaks = found.speaks
 
         # Blank: into D, where paths to one label sequence meet.
-        base = at_first(before)
-        leaving = live._replace(score=base + at_first(blank))
+        leaving = live._replace(score=found.leaving)
         both = jax.tree.map(lambda d, a: jnp.concatenate([d, a], axis=1), done, leaving)
         both = both._replace(score=merged(both.score, both.hash))
-        children = base[:, :, None] + at_first(labels)
+        children = found.before[:, :, None] + found.labels
         children = jnp.where(
             (search.symbols < max_symbols)[:, None, None], children, NEVER
         ).reshape(batch, -1)
@@ -173,16 +167,18 @@ def beam_step(
         worst = done.score[:, -1:] - slack
         child_score = jnp.where((child_score >= floor) & (child_score > worst), child_score, NEVER)
         stays = speaks & (child_score[:, 0] > NEVER)
-        parent, token = jnp.divmod(child, logp.shape[-1])
-        rows = jnp.arange(batch)[:, None]
-        spoken = logp[rows, parent, first[:, None], token]  # without what scorers add
-        found = search.frame + first
+        parent = child // found.tokens.shape[-1]
+        token, spoken = (
+            jnp.take_along_axis(x.reshape(batch, -1), child, axis=1)
+            for x in (found.tokens, found.spoken)
+        )
+        here = search.frame + found.first
         tree = write(
             search.tree,
             search.round * width,
             parent=jnp.take_along_axis(live.node, parent, axis=1),
             token=token,
-            frame=state.frames + found,
+            frame=state.frames + here,
             logp=spoken,
         )
         grown = jax.lax.cond(
@@ -192,14 +188,13 @@ def beam_step(
         )
 
         # Nothing to say: the whole window's blanks.
-        quiet = jnp.where(there[:, None], blank, 0.0).sum(axis=-1)
-        waited = live.score + quiet
+        waited = found.waited
         waited = jnp.where(waited >= waited.max(axis=1, keepdims=True) - prune, waited, NEVER)
 
         alive = search.frame < lengths
         moved = speaks & ~stays
         after = where_rows(stays, grown, where_rows(moved, done, live._replace(score=waited)))
-        frame = jnp.where(speaks, found + moved, search.frame + window)
+        frame = jnp.where(speaks, here + moved, search.frame + window)
         return _Search(
             live=where_rows(alive, after, live),
             done=where_rows(stays, done, _nothing(done)),

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
-from .beam_tree import Tree, read, take
+from .beam_tree import Tree, read, smallest_that_holds, take
 from .decoding import Hypotheses, empty_hypotheses
 from .transducer import BLANK, Transducer
 
@@ -169,21 +169,20 @@ def grow(
     tokens = token.reshape(-1)
     after = flat.scorer if scorer is None else scorer.advance(flat.scorer, tokens)
     real = (score > NEVER).reshape(-1)
-    few = max(1, batch * width // 4)
+    places = batch * width
 
-    def all_of_them():
-        return model.predict_step(tokens, flat.prediction)
-
-    def those_that_exist():
+    def those_that_exist(size: int):
+        if size == places:
+            return model.predict_step(tokens, flat.prediction)
         # Most places are empty in most rounds.
-        places = jnp.nonzero(real, size=few, fill_value=batch * width)[0]
-        chosen = jax.tree.map(lambda x: x.at[places].get(mode="clip"), flat.prediction)
-        found = model.predict_step(tokens.at[places].get(mode="clip"), chosen)
-        empty = jnp.zeros((batch * width, *found[0].shape[1:]), found[0].dtype)
+        at = jnp.nonzero(real, size=size, fill_value=places)[0]
+        chosen = jax.tree.map(lambda x: x.at[at].get(mode="clip"), flat.prediction)
+        found = model.predict_step(tokens.at[at].get(mode="clip"), chosen)
+        empty = jnp.zeros((places, *found[0].shape[1:]), found[0].dtype)
         whole = (empty, flat.prediction)
-        return jax.tree.map(lambda x, new: x.at[places].set(new, mode="drop"), whole, found)
+        return jax.tree.map(lambda x, new: x.at[at].set(new, mode="drop"), whole, found)
 
-    predicted, prediction = jax.lax.cond(real.sum() <= few, those_that_exist, all_of_them)
+    predicted, prediction = smallest_that_holds(real.sum(), places, those_that_exist)
     factors, offsets = (jnp.array(x, jnp.uint32)[None, None, :] for x in _HASH)
     return LiveHypotheses(
         score=score,
