@@ -87,7 +87,9 @@ def add_adapters(
     chosen = [(path, module) for path, module in found if pattern.search(_name(path))]
     if not chosen:
         some = ", ".join(_name(path) for path, _ in found[:3])
-        raise ValueError(f"no linear layer's name has {layers!r} in it; {some} are names")
+        raise ValueError(
+            f"no linear layer's name has {layers!r} in it; there are, for example, {some}"
+        )
     for path, layer in chosen:
         parent: Any = model
         for key in path[:-1]:
