@@ -79,6 +79,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         theirs, ours = Path(folder) / "theirs", Path(folder) / "ours"
         model.save_pretrained(theirs)
+        _extractor(transformers, model).save_pretrained(theirs)
         (theirs / "tokenizer.json").write_text(_tokenizer())
         began = time.perf_counter()
         from ..zoo.importing import import_model
@@ -184,9 +185,13 @@ def _model(transformers: Any, torch: Any, size: str, sound: np.ndarray) -> Any:
     return model
 
 
-def _features(transformers: Any, model: Any, sound: np.ndarray) -> dict[str, Any]:
+def _extractor(transformers: Any, model: Any) -> Any:
     bins = model.config.encoder_config.num_mel_bins
-    extractor = transformers.ParakeetFeatureExtractor(feature_size=bins)
+    return transformers.ParakeetFeatureExtractor(feature_size=bins)
+
+
+def _features(transformers: Any, model: Any, sound: np.ndarray) -> dict[str, Any]:
+    extractor = _extractor(transformers, model)
     rows = [row.astype(np.float32) / 32768 for row in sound]
     return dict(extractor(rows, sampling_rate=SAMPLE_RATE, return_tensors="pt"))
 
