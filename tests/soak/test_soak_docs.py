@@ -1,4 +1,4 @@
-"""Guides as a person follows them: every block that is not marked, in its order, by a real shell."""
+"""Guides as a person follows them: each block that is not marked, in its order, in a shell."""
 
 import os
 import shutil
