@@ -8,7 +8,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from .audio import read_audio
 from .corpus import Utterance
 from .errors import InputError, Rejected
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Entry:
     file: int  # number of the file
     offset: int  # bytes
     size: int  # bytes
+    metadata: dict[str, Any] = field(default_factory=dict)
 
 
 class PackedCorpus:
@@ -76,8 +77,8 @@ class PackedCorpus:
     def utterance(self, i: int) -> Utterance:
         """See `Corpus`."""
         entry = self.entries[i]
-        known = self.metadata.get(entry.speaker, {})
-        return Utterance(entry.id, entry.text, entry.seconds, entry.speaker, dict(known))
+        known = {**self.metadata.get(entry.speaker, {}), **entry.metadata}
+        return Utterance(entry.id, entry.text, entry.seconds, entry.speaker, known)
 
     def samples(self, i: int) -> np.ndarray:
         """See `Corpus`."""

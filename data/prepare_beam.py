@@ -49,6 +49,8 @@ def prepare(
         "--runner=DirectRunner",
         f"--direct_num_workers={workers}",
         f"--direct_running_mode={'multi_processing' if workers > 1 else 'in_memory'}",
+        # Otherwise each worker tells a page about its channels. What fails is raised here.
+        "--default_sdk_harness_log_level=ERROR",
     ]
     report = folder / "shards"
     report.mkdir(exist_ok=True)

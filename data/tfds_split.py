@@ -6,6 +6,7 @@ needs TensorFlow to be read.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from .packed import Entry, indexed
 _AUDIO = ("audio", "speech")
 _TEXT = ("text", "transcript", "transcription", "sentence")
 _SPEAKER = ("speaker", "speaker_id")
+_METADATA = "metadata"
+"""What `parley prepare` wrote of an utterance's other fields: an object of JSON."""
 
 
 class TfdsCorpus:
@@ -68,7 +71,8 @@ class TfdsCorpus:
     def utterance(self, i: int) -> Utterance:
         """See `Corpus`."""
         entry = self._entries[i]
-        return Utterance(entry.id, entry.text, entry.seconds, entry.speaker)
+        known = dict(entry.metadata)
+        return Utterance(entry.id, entry.text, entry.seconds, entry.speaker, known)
 
     def samples(self, i: int) -> np.ndarray:
         """See `Corpus`."""
@@ -92,7 +96,8 @@ class TfdsCorpus:
             text, speaker = (
                 _string(example[key]) if key else "" for key in (self._text, self._speaker)
             )
-            yield Entry(name, text, speaker, seconds, file=0, offset=i, size=0)
+            known = _object(example.get(_METADATA, ""))
+            yield Entry(name, text, speaker, seconds, 0, offset=i, size=0, metadata=known)
 
     def _tensor(self, audio: Any) -> np.ndarray:
         samples = np.asarray(audio)
@@ -151,6 +156,15 @@ def _find(name: str, root: Path) -> Any:
 def _feature(features: Any, names: tuple[str, ...]) -> str:
     """The first of the names that is a feature; '' if none is."""
     return next((name for name in names if name in features), "")
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """An object of JSON; empty where a dataset of others means something else by the feature."""
+    try:
+        known = json.loads(_string(value))
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _string(value: Any) -> str:

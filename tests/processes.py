@@ -12,6 +12,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import conftest
 import json
+import os
 from pathlib import Path
 from parley.data.errors import InputError
 from parley.train import hosts, loop
@@ -21,6 +22,12 @@ from tones import ToneCorpus, untrained
 job = json.loads(sys.argv[1])
 hosts.LOST_SECONDS = job.get("lost_seconds", hosts.LOST_SECONDS)
 hosts.connect(hosts.HostsConfig(**job["hosts"]))
+if "ends" in job and job["ends"]["process"] == job["hosts"]["process_id"]:
+    class Ends(loop.SilentLog):
+        def record(self, step, values):
+            if step == job["ends"]["step"]:
+                os.kill(os.getpid(), job["ends"]["signal"])
+    loop.SilentLog = Ends
 import jax
 import numpy as np
 recipe = recipe_from_dict(job["recipe"])
@@ -46,7 +53,11 @@ def free_port() -> int:
 
 
 def start(job: dict, processes: int, devices: int, process_id: int, port: int) -> subprocess.Popen:
-    """One process of a run; `job`: recipe, folder, resume, out."""
+    """One process of a run; `job`: recipe, folder, resume, out.
+
+    `ends` in it: {process, step, signal} of one, not the first, that ends itself when it knows the
+    loss of a step. `lost_seconds`: in the place of `hosts.LOST_SECONDS`.
+    """
     import json
 
     known = {"coordinator": f"127.0.0.1:{port}", "processes": processes, "process_id": process_id}

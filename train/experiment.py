@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from ..data.cohort_rows import CohortTold
 from .recipe import Recipe
 from .speakers.recipe import AnyRecipe, SpeakerRecipe
 
@@ -23,7 +24,7 @@ lies is said when the experiment is run, and enters no result."""
 
 
 COHORTS = "cohorts.json"
-"""In the specs of a row's training: to which cohorts its speakers belong, see `CohortsOf`."""
+"""In the specs of a row: to which cohorts its speakers belong, see `CohortsOf`."""
 
 SPLITS = ("discovery", "ranking", "report")
 """Conditions under which a row looks for cohorts: on the speakers of the first they are found, on
@@ -41,6 +42,8 @@ class Condition:
     data: str
     """A corpus's spec, see `open_corpus`."""
     split: str = "test"
+    told: CohortTold = "true"
+    """What a model that is told cohorts is told of the speakers'."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class CohortsOf:
     kind: str
     """One of those that it `finds`."""
     speech: str
-    """The corpus (its train split) whose speakers are assigned; `COHORTS` stands for the file."""
+    """The corpus (its train split) whose speakers are assigned; `COHORTS` stands for the file, in
+    training and in the conditions."""
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,10 @@ Every process runs the same program and holds some of the devices. They find eac
 folder lies where all of them see it, since each writes its part of a checkpoint.
 """
 
+import ctypes
 import importlib.util
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +28,8 @@ LOST_SECONDS = 40.0
 """A process that has not been heard for so long is gone. JAX's own service ends the others after
 100 s, with a stack of C++ frames."""
 _BEAT_SECONDS = 2.0
+_SILENT_BEATS = 4
+"""In so many the first process would have been heard, were it only JAX's service that stopped."""
 _ENDED = "ended"
 """What a process says last, which is then missed by nobody."""
 _CLUSTERS = {"SLURM_NTASKS": "Slurm", "OMPI_COMM_WORLD_SIZE": "Open MPI"}
@@ -66,6 +70,8 @@ def connect(config: HostsConfig) -> None:
         return
     # Several processes of CPU devices (tests, mostly) need it; others do not look at it.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # It would swallow a SIGTERM that comes before the loop listens to it.
+    jax.config.update("jax_enable_preemption_service", False)
     options: dict[str, Any] = {}
     if all(given):
         options = {
@@ -162,18 +168,37 @@ def watched_peers(run_dir: Path, end: Callable[[str], None]) -> Iterator[None]:
         yield
         return
     watch = _Watch(run_dir / "hosts", end, LOST_SECONDS)
+    with _before_abort(watch.miss_first):
+        try:
+            yield
+            watch.close()
+            watch.say(_ENDED)
+        except InputError:
+            raise
+        except Exception:
+            # Is it because another process is gone?
+            watch.over.wait(LOST_SECONDS + 3 * _BEAT_SECONDS)
+            raise
+        finally:
+            watch.close()
+
+
+@contextmanager
+def _before_abort(act: Callable[[], None]) -> Iterator[None]:
+    """While it lasts, `act` is called before this process is aborted, on the thread that does it.
+
+    JAX's client aborts its process as soon as it loses the coordination service, and jaxlib cannot
+    call Python about it. A handler by `signal` would run on the main thread, which waits for a
+    collective.
+    """
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: act())
+    install = ctypes.CDLL(None).signal
+    install.argtypes, install.restype = (ctypes.c_int, ctypes.c_void_p), ctypes.c_void_p
+    before = install(signal.SIGABRT, ctypes.cast(handler, ctypes.c_void_p))
     try:
         yield
-        watch.close()
-        watch.say(_ENDED)
-    except InputError:
-        raise
-    except Exception:
-        # Is it because another process is gone?
-        watch.over.wait(LOST_SECONDS + 3 * _BEAT_SECONDS)
-        raise
     finally:
-        watch.close()
+        install(signal.SIGABRT, before)
 
 
 class _Watch:
@@ -201,6 +226,30 @@ class _Watch:
         except OSError:  # a full disk is somebody else's sentence
             pass
 
+    def miss_first(self) -> None:
+        """Tells `end` of the first process if it is gone, and with it JAX's service."""
+        if self.own == 0:
+            return
+        heard = self._heard(0)
+        time.sleep(_SILENT_BEATS * _BEAT_SECONDS)
+        if heard == self._heard(0):
+            self._lost(0, heard, _SILENT_BEATS * _BEAT_SECONDS)
+
+    def _heard(self, process: int) -> str:
+        """What another process said last; '' where its file cannot be read."""
+        try:
+            return (self.folder / str(process)).read_text()
+        except OSError:
+            return ""
+
+    def _lost(self, process: int, heard: str, seconds: float) -> None:
+        self.over.set()
+        self.end(
+            f"process {process} of {self.count} (on {heard.split(' ')[0] or 'unknown'}) has not "
+            f"been heard for {seconds:.0f} s, so the run stops: start all processes again with "
+            f"--resume."
+        )
+
     def _listen(self) -> None:
         heard = {i: ("", time.monotonic()) for i in range(self.count) if i != self.own}
         beats = 0
@@ -209,18 +258,9 @@ class _Watch:
             self.say(beats)
             now = time.monotonic()
             for i, (last, at) in heard.items():
-                try:
-                    said = (self.folder / str(i)).read_text()
-                except OSError:
-                    said = last
-                if said != last or said.endswith(f" {_ENDED}"):
+                said = self._heard(i) or last
+                if said != last or said.endswith(_ENDED):
                     heard[i] = (said, now)
                 elif now - at > self.lost_seconds:
-                    host = last.split(" ")[0] or "unknown"
-                    self.over.set()
-                    self.end(
-                        f"process {i} of {self.count} (on {host}) has not been heard for "
-                        f"{self.lost_seconds:.0f} s, so the run stops: start all processes again "
-                        f"with --resume."
-                    )
+                    self._lost(i, last, self.lost_seconds)
                     return

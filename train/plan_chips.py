@@ -1,8 +1,13 @@
 """What the chips are on which a run is planned: their makers' numbers, and no measurements.
 
-Sources: Google Cloud's pages on TPU v5e, v5p and v6e (bandwidth of all links of a chip, one way;
-the data centre network is a pod's share), NVIDIA's data sheets of A100, H100 and H200 (SXM, dense
-bfloat16, NVLink one way; between nodes 400 Gbit/s a GPU).
+Sources, read in November 2026. TPU: cloud.google.com/tpu/docs/v5e, /v5p and /v6e; a chip's links
+are half of the "bidirectional inter-chip interconnect bandwidth per chip" (400, 1,200 and 800
+GB/s), its network its share of the "data center network bandwidth per pod" (6.4 and 25.6 Tbit/s for
+256 chips of v5e and v6e; of v5p 50 Gbit/s a chip, as the page says). NVIDIA's data sheets of A100
+80 GB, H100 and H200 (SXM): bfloat16 without sparsity; NVLink's 600 and 900 GB/s are of both
+directions; between nodes the adapters that its DGX systems have for each GPU (A100 200 Gbit/s, H100
+and H200 400). Of the pages' two figures for the memory of v5e (819 and 800 GB/s) and v5p (2,765
+GB/s and 2,575 GiB/s) the first.
 """
 
 import re
@@ -26,7 +31,7 @@ class Chip:
       link: bytes a second that it can send to its neighbours over all links together.
       axes: dimensions of the torus; a collective along one of several mesh axes has the links of
         one dimension. 0: a switch, where it has all of them.
-      together: chips that the links connect; beyond, there is the network.
+      together: chips that the links connect in one slice; beyond, there is the network.
       network: bytes a second that a chip can send over it.
       host: chips whose batches one host loads.
       tile: rows, depth and columns to which a matrix product is filled up.
@@ -53,7 +58,7 @@ class Chip:
 
 
 _TPU = {"launch_s": 1.2e-6}
-_GPU = {"axes": 0, "together": 8, "network": 50 * _GB, "host": 8, "tile": (1, 1, 1)}
+_GPU = {"axes": 0, "together": 8, "host": 8, "tile": (1, 1, 1), "launch_s": 3e-6}
 
 CHIPS = {
     chip.kind: chip
@@ -63,7 +68,7 @@ CHIPS = {
             (8, 128, 128), **_TPU,
         ),
         Chip(
-            "v5p", "TPU v5p", 459e12, 95 * _GB, 2765 * _GB, 600 * _GB, 3, 8960, 6.25 * _GB, 4,
+            "v5p", "TPU v5p", 459e12, 95 * _GB, 2765 * _GB, 600 * _GB, 3, 6144, 6.25 * _GB, 4,
             (8, 128, 128), **_TPU,
         ),
         Chip(
@@ -71,14 +76,16 @@ CHIPS = {
             (8, 256, 256), **_TPU,
         ),
         Chip(
-            "a100", "NVIDIA A100 80 GB", 312e12, 80 * _GB, 2039 * _GB, 300 * _GB, **_GPU,
-            launch_s=3e-6,
+            "a100", "NVIDIA A100 80 GB", 312e12, 80 * _GB, 2039 * _GB, 300 * _GB,
+            network=25 * _GB, **_GPU,
         ),
         Chip(
-            "h100", "NVIDIA H100", 989e12, 80 * _GB, 3350 * _GB, 450 * _GB, **_GPU, launch_s=3e-6
+            "h100", "NVIDIA H100", 989e12, 80 * _GB, 3350 * _GB, 450 * _GB,
+            network=50 * _GB, **_GPU,
         ),
         Chip(
-            "h200", "NVIDIA H200", 989e12, 141 * _GB, 4800 * _GB, 450 * _GB, **_GPU, launch_s=3e-6
+            "h200", "NVIDIA H200", 989e12, 141 * _GB, 4800 * _GB, 450 * _GB,
+            network=50 * _GB, **_GPU,
         ),
     )
 }  # fmt: skip
@@ -106,7 +113,9 @@ def parse_topology(name: str) -> tuple[Chip, int]:
     for size in sizes:
         count *= size
     if chip.is_tpu and count > chip.together:
-        raise InputError(f"--topology {name}: a pod of {chip.name} has {chip.together:,} chips.")
+        raise InputError(
+            f"--topology {name}: a slice of {chip.name} has at most {chip.together:,} chips."
+        )
     return chip, count
 
 

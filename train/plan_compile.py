@@ -297,8 +297,10 @@ def _devices(chip: Chip, topology: str, chips: int) -> list[Any]:
         return jax.devices("cpu")[:chips]
     from jax.experimental import topologies
 
+    # libtpu takes hosts of 2 x 2 chips, unless it is told: one chip is a host of its own.
+    options: dict[str, Any] = {"chips_per_host_bounds": [1, 1, 1]} if chips == 1 else {}
     try:
-        found = topologies.get_topology_desc(topology, platform="tpu").devices
+        found = topologies.get_topology_desc(topology, platform="tpu", **options).devices
     except Exception as error:  # whatever the plugin raises for a shape that it does not know
         reason = str(error).split("\n")[0][:160]
         raise InputError(f"--topology {topology} is not known to libtpu: {reason}") from None

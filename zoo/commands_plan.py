@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SCALING = (8, 16, 32, 64, 128, 256, 512, 1024)
 """Chips of the weak-scaling curve."""
 _SWEPT = (1.0, 2.0, 4.0)
-"""Batches of a sweep, times the recipe's."""
+"""Batches of a sweep, times that of the recipe."""
 
 _USAGE = """usage: parley plan PRESET --topology CHIP:SHAPE [any recipe field by its path]
 
@@ -108,7 +108,9 @@ def _plan(given: Any) -> None:
     chip, chips = parse_topology(given.topology)
     recipes = swept(given, chips) if given.sweep else [given.recipe]
     if given.largest:
-        recipes.append(_with_batch(recipes[0], 2.0 * recipes[0].data.batch_seconds))
+        whole = batch_seconds(recipes[0], chips, given.utterance_seconds)
+        double = _with_batch(recipes[0], 2.0 * whole)
+        recipes += [double] if double not in recipes else []
     records: list[dict[str, Any]] = []
     remark(f"compiling {len(recipes)} program{'s' if len(recipes) > 1 else ''}: minutes each")
     topologies = [given.topology] * len(recipes)
@@ -141,7 +143,8 @@ def swept(given: Any, chips: int) -> "list[Recipe]":
 
     recipe = given.recipe
     own = "x".join(map(str, mesh_sizes(recipe.mesh, chips)))
-    batches = given.batches or tuple(m * recipe.data.batch_seconds for m in _SWEPT)
+    whole = batch_seconds(recipe, chips, given.utterance_seconds)
+    batches = given.batches or tuple(m * whole for m in _SWEPT)
     split = f"{chips // 8}x8x1" if chips % 8 == 0 and chips > 8 else f"1x{chips}x1"
     meshes = given.meshes or tuple(dict.fromkeys((own, split)))
     found = []
@@ -156,18 +159,37 @@ def swept(given: Any, chips: int) -> "list[Recipe]":
     return found
 
 
+def batch_seconds(recipe: "Recipe", chips: int, seconds: float | None) -> float:
+    """Of audio in the batch that the loader makes: at least a row for every chip, which may be more
+    than the recipe asks for."""
+    from ..train.plan_compile import mesh_sizes, step_shape
+
+    mesh = mesh_sizes(recipe.mesh, chips)
+    return step_shape(recipe, mesh, seconds or recipe.data.max_seconds).audio_seconds
+
+
 def _with_batch(recipe: "Recipe", seconds: float) -> "Recipe":
-    return replace(recipe, data=replace(recipe.data, batch_seconds=seconds))
+    # A little more, so that what is computed of whole rows holds as many.
+    return replace(recipe, data=replace(recipe.data, batch_seconds=seconds + 1e-3))
 
 
 def largest_batch(records: list[dict[str, Any]]) -> float | None:
-    """Seconds of audio over all chips that fit, on the line through two compiled batches.
+    """Seconds of audio over all chips that fit, on the line through two compiled batches: the
+    first, and the next larger one on the same mesh.
 
-    None where both have the same batch, or memory does not grow.
+    None where there is none, or memory does not grow.
     """
-    small, big = records[0], records[-1]
-    more = big["audio_seconds"] - small["audio_seconds"]
-    slope = (big["memory"]["total"] - small["memory"]["total"]) / more if more else 0.0
+    small = records[0]
+    larger = [
+        r
+        for r in records[1:]
+        if r["mesh"] == small["mesh"] and r["audio_seconds"] > small["audio_seconds"]
+    ]
+    if not larger:
+        return None
+    big = min(larger, key=lambda r: r["audio_seconds"])
+    slope = big["memory"]["total"] - small["memory"]["total"]
+    slope /= big["audio_seconds"] - small["audio_seconds"]
     if slope <= 0:
         return None
     room = small["memory"]["capacity"] - small["memory"]["total"]

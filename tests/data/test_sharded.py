@@ -1,5 +1,6 @@
 """Shards hold the corpus, each recording once, and `tfds:FOLDER` reads them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,9 @@ def test_every_item_is_in_one_shard():
 
 def test_a_corpus_comes_back_from_its_shards(tmp_path: Path):
     corpus = Damaged(20)
+    corpus.items = [
+        replace(u, metadata={"age": i, "from": "Zürich"}) for i, u in enumerate(corpus.items)
+    ]
     folder, reports = tmp_path / "set", tmp_path / "reports"
     folder.mkdir()
     reports.mkdir()
@@ -41,7 +45,9 @@ def test_a_corpus_comes_back_from_its_shards(tmp_path: Path):
         before = where[utterance.id]
         assert utterance.text == corpus.items[before].text
         assert utterance.speaker == corpus.items[before].speaker
+        assert utterance.metadata == {"age": before, "from": "Zürich"}
         np.testing.assert_array_equal(read.samples(i), corpus.samples(before))
+    assert len(open_corpus(f"tfds:{folder}?age=3", "train")) == 1
 
 
 def test_a_shard_that_is_not_there_is_named(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""Guides as a person follows them: each block that is not marked, in its order, in a shell."""
+"""Guides as people follow them: every block that is not marked, in its order, by a real shell."""
 
 import os
 import shutil

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import signal
-import time
 from pathlib import Path
 
 import jax
@@ -12,113 +11,77 @@ import processes
 import pytest
 
 from parley.data.errors import InputError
+from parley.data.loader import DataConfig
 from parley.train import hosts
 from parley.train.hosts import HostsConfig, connect, in_cluster, rows_of_process
 from parley.train.loop import train
-from parley.train.recipe import AdaptConfig, FisherConfig, MeshConfig, recipe_to_dict
+from parley.train.recipe import AdaptConfig, FisherConfig, MeshConfig, Recipe, recipe_to_dict
 from parley.train.run_folder import row_multiple
 from parley.train.sharding import make_mesh
 from tones import ToneCorpus, recipe, untrained
 
-SHORT = {"steps": 4, "checkpoint_every": 2, "eval_every": 4}
+SHORT = {
+    "steps": 8,
+    "checkpoint_every": 8,
+    "eval_every": 3,
+    "data": DataConfig(batch_seconds=8.0, buckets=1, max_seconds=4.0),
+}
 
 
-def losses(folder: Path) -> list[float]:
+def curve(folder: Path, name: str) -> list[float]:
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [r["loss"] for r in records if "loss" in r]
+    return [r[name] for r in records if name in r]
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    """(folder, result) of a run by this process, on its eight devices."""
-    folder = tmp_path_factory.mktemp("alone") / "run"
-    return folder, train(recipe(**SHORT), folder, corpus=ToneCorpus(), dev=ToneCorpus(16, seed=1))
-
-
-@pytest.mark.slow
-def test_two_processes_are_one_run_and_another_number_goes_on_with_it(alone, tmp_path: Path):
-    """Parameters are split over the devices of both; then one process with two devices resumes."""
-    _, whole = alone
-    made = recipe(**SHORT, mesh=MeshConfig(data=-1, fsdp=4))
-    job = {
-        "recipe": recipe_to_dict(made),
-        "folder": str(tmp_path / "run"),
-        "resume": False,
-        "out": str(tmp_path / "two.npz"),
-    }
-    for status, said in processes.run(job, 2, 4):
-        assert status == 0, said
-    np.testing.assert_allclose(losses(tmp_path / "run"), losses(alone[0]), rtol=1e-5)
-    found = np.load(tmp_path / "two.npz")
-    for i, leaf in enumerate(jax.tree.leaves(whole.params)):
-        np.testing.assert_allclose(found[f"arr_{i}"], leaf, atol=2e-4)
-    # The last checkpoint is lost; three steps are done again, by one process with two devices.
-    (tmp_path / "run" / "checkpoints" / "4").rename(tmp_path / "lost")
-    job |= {"resume": True, "out": str(tmp_path / "one.npz")}
-    facts = json.loads((tmp_path / "run" / "recipe.json").read_text())
-    fewer = dataclasses.replace(made, mesh=MeshConfig(data=1, fsdp=2))
-    facts["recipe"] = recipe_to_dict(fewer)
-    job["recipe"] = facts["recipe"]
-    ((status, said),) = processes.run(job, 1, 2)
-    assert status == 0, said
-    assert "resumed at 2" in said
-    np.testing.assert_allclose(losses(tmp_path / "run"), losses(alone[0]), rtol=1e-5)
+def ending(folder: Path, made: Recipe, step: int, number: int, **how) -> list[tuple[int, str]]:
+    """(status, what it said) of two processes with two devices each, of which the second sends
+    itself a signal when it knows the loss of a step."""
+    job = {"recipe": recipe_to_dict(made), "folder": str(folder), "resume": False, "out": ""}
+    ends = {"process": 1, "step": step, "signal": number}
+    return processes.run({**job, "ends": ends, **how}, 2, 2)
 
 
 @pytest.mark.slow
-def test_two_processes_hold_to_a_start_as_one_does(tmp_path: Path):
-    """Each measures Fisher information on its own rows; it is split over the devices of both."""
+def test_two_processes_are_one_run_which_stops_together_and_goes_on_elsewhere(tmp_path: Path):
+    """They hold to a start, of which each measures the Fisher information on its own rows. Their
+    four devices share the parameters. One process is told to stop, and both do; then one goes on
+    with eight devices and another mesh."""
     adapt = AdaptConfig(anchor="ewc", weight=1.0, fisher=FisherConfig(utterances=20))
-    optimizer = dataclasses.replace(recipe().optimizer, weight_decay=0.0, ema=0.0)
-    made = recipe(**SHORT, init_from="tones", adapt=adapt, optimizer=optimizer)
-    one = tmp_path / "one"
-    train(
-        made,
-        one,
-        start=untrained(made),
-        corpus=ToneCorpus(),
-        dev=ToneCorpus(16, seed=1),
-        general=ToneCorpus(24, seed=2),
-    )
-    spread = dataclasses.replace(made, mesh=MeshConfig(data=-1, fsdp=4))
-    two = tmp_path / "two"
-    job = {"recipe": recipe_to_dict(spread), "folder": str(two), "resume": False}
-    for status, said in processes.run(job | {"out": str(tmp_path / "two.npz")}, 2, 4):
-        assert status == 0, said
-    facts = [json.loads((folder / "fisher.json").read_text()) for folder in (one, two)]
+    optimizer = dataclasses.replace(recipe().optimizer, weight_decay=0.0)
+    mesh = MeshConfig(data=4, model=2)
+    made = recipe(**SHORT, mesh=mesh, init_from="tones", adapt=adapt, optimizer=optimizer)
+    alone, folder, start = tmp_path / "alone", tmp_path / "run", untrained(made)
+    data = {
+        "corpus": ToneCorpus(),
+        "dev": ToneCorpus(16, seed=1),
+        "general": ToneCorpus(24, seed=2),
+    }
+    whole = train(made, alone, start=start, **data)
+    spread = dataclasses.replace(made, mesh=MeshConfig(data=1, fsdp=4))
+    for status, said in ending(folder, spread, 1, signal.SIGTERM):
+        assert status == 2, said
+        assert "step 4 is saved: go on with --resume" in said
+    assert len(curve(folder, "loss")) == 4
+    facts = [json.loads((f / "fisher.json").read_text()) for f in (alone, folder)]
     assert [f["utterances"] for f in facts] == [20, 20]
     assert facts[1]["mean"] == pytest.approx(facts[0]["mean"], rel=1e-4)
-    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+    resumed = train(made, folder, start=start, resume=True, **data)
+    np.testing.assert_allclose(curve(folder, "loss"), curve(alone, "loss"), rtol=1e-5)
+    np.testing.assert_allclose(curve(folder, "dev/wer"), curve(alone, "dev/wer"), atol=1e-6)
+    for a, b in zip(jax.tree.leaves(resumed.params), jax.tree.leaves(whole.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=2e-4)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_ends_ends_the_others_with_a_sentence(tmp_path: Path, number: int):
-    made = recipe(steps=10_000, checkpoint_every=10_000, eval_every=10_000)
+def test_who_dies_is_missed(tmp_path: Path):
+    """Of two processes that begin anew; in which order their collectives fail does not matter."""
     folder = tmp_path / "run"
-    job = {
-        "recipe": recipe_to_dict(made),
-        "folder": str(folder),
-        "resume": False,
-        "out": "",
-        "lost_seconds": 6.0,
-    }
-    port = processes.free_port()
-    started = [processes.start(job, 2, 2, i, port) for i in range(2)]
-    deadline = time.monotonic() + 200
-    while time.monotonic() < deadline and all(p.poll() is None for p in started):
-        if (folder / "metrics.jsonl").exists() and losses(folder):
-            break
-        time.sleep(0.1)
-    started[1].send_signal(number)
-    (status, said), (other, _) = processes.ended(started)
+    made = recipe(**SHORT, mesh=MeshConfig(data=1, fsdp=4))
+    (status, said), _ = ending(folder, made, 2, signal.SIGKILL, lost_seconds=10.0)
     assert status == 2, said
-    if number == signal.SIGTERM:
-        assert other == 2
-        assert "is saved: go on with --resume" in said
-    else:
-        assert "process 1 of 2" in said
-        assert "has not been heard for 6 s" in said
+    assert "process 1 of 2" in said
+    assert "has not been heard for 10 s" in said
+    assert len(curve(folder, "loss")) >= 2
 
 
 def test_a_process_alone_connects_to_nobody(monkeypatch):

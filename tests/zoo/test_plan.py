@@ -8,6 +8,7 @@ import pytest
 
 from parley.configs import presets
 from parley.data.errors import InputError
+from parley.train.plan_compile import step_shape
 from parley.zoo import cli, plan_process
 from parley.zoo.commands_plan import largest_batch, parse_plan, swept
 from parley.zoo.plan_plot import write_plan
@@ -56,7 +57,7 @@ def test_the_recipe_and_the_command_share_one_line():
 def test_a_sweep_goes_over_batches_and_meshes():
     rest = ["--sweep", "--batches", "600", "1200", "--meshes", "16x1x1", "2x8x1"]
     given = parse_plan(presets()["tt-30m"], rest)
-    found = [(r.mesh.data, r.mesh.fsdp, r.data.batch_seconds) for r in swept(given, 16)]
+    found = [(r.mesh.data, r.mesh.fsdp, round(r.data.batch_seconds)) for r in swept(given, 16)]
     assert found == [(16, 1, 600), (16, 1, 1200), (2, 8, 600), (2, 8, 1200)]
     with pytest.raises(InputError, match="DATAxFSDPxMODEL"):
         swept(dataclasses.replace(given, meshes=("16",)), 16)
@@ -64,11 +65,23 @@ def test_a_sweep_goes_over_batches_and_meshes():
         swept(dataclasses.replace(given, meshes=("4x2x1",)), 16)
 
 
+def test_a_sweep_on_many_chips_begins_with_a_row_for_each():
+    """The recipe's 2,400 s are fewer than 256 rows of 20 s; twice as much would be the same."""
+    given = parse_plan(presets()["tt-30m"], ["--sweep"])
+    recipes = swept(given, 256)
+    rows = [step_shape(r, (256, 1, 1), r.data.max_seconds).rows for r in recipes]
+    assert rows == [256, 512, 1024, 256, 512, 1024]
+    assert [(r.mesh.data, r.mesh.fsdp) for r in recipes] == [(256, 1)] * 3 + [(32, 8)] * 3
+
+
 def test_the_largest_batch_lies_on_the_line_through_two():
     double = {**RECORD, "audio_seconds": 1280.0, "memory": {**RECORD["memory"], "total": 7e9}}
     # 1e9 bytes at no audio, 3e9 for each 640 s: 16e9 hold 3,200 s, which is 10 rows a chip.
     assert largest_batch([RECORD, double]) == 3200.0
     assert largest_batch([RECORD, RECORD]) is None
+    split = {**RECORD, "mesh": [2, 8, 1], "audio_seconds": 1280.0}
+    assert largest_batch([RECORD, split]) is None
+    assert largest_batch([RECORD, split, double]) == 3200.0
 
 
 def test_without_libtpu_one_sentence_says_how_to_get_it(monkeypatch, tmp_path: Path, capsys):
