@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -53,7 +54,7 @@ def test_two_processes_are_one_run_which_stops_together_and_goes_on_elsewhere(tm
     mesh = MeshConfig(data=4, model=2)
     made = recipe(**SHORT, mesh=mesh, init_from="tones", adapt=adapt, optimizer=optimizer)
     alone, folder, start = tmp_path / "alone", tmp_path / "run", untrained(made)
-    data = {
+    data: dict[str, Any] = {
         "corpus": ToneCorpus(),
         "dev": ToneCorpus(16, seed=1),
         "general": ToneCorpus(24, seed=2),
