@@ -145,7 +145,7 @@ def given(
     )  # fmt: skip
     monkeypatch.setattr(
         "parley.zoo.speakers.load_speaker_model",
-        lambda name: load_speaker_model(folders.get(name, speaker_folder)),
+        lambda name: load_speaker_model(folders[name] if name in folders else speaker_folder),
     )
     _write_scores(desk / "results.jsonl")
     discover = "fairness discover --scores results.jsonl --by accent --out by-accent"
