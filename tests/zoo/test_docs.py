@@ -143,10 +143,11 @@ def given(
         corpora, "open_corpus",
         lambda spec, *_, **named: open_corpus(spec.replace("assistant", "mine.jsonl"), **named),
     )  # fmt: skip
-    monkeypatch.setattr(
-        "parley.zoo.speakers.load_speaker_model",
-        lambda name: load_speaker_model(folders[name] if name in folders else speaker_folder),
-    )
+
+    def of_name(name: str):
+        return load_speaker_model(folders.get(name, speaker_folder))
+
+    monkeypatch.setattr("parley.zoo.speakers.load_speaker_model", of_name)
     _write_scores(desk / "results.jsonl")
     discover = "fairness discover --scores results.jsonl --by accent --out by-accent"
     assert cli.main(discover.split()) == 0
