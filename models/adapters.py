@@ -91,12 +91,16 @@ def add_adapters(
     for path, layer in chosen:
         parent: Any = model
         for key in path[:-1]:
-            parent = parent[key] if isinstance(parent, nnx.List) else getattr(parent, str(key))
+            parent = _child(parent, key)
         adapted = AdaptedLinear(layer, rank, scale, rngs=rngs)
         if isinstance(parent, nnx.List):
-            parent[path[-1]] = adapted
+            parent[int(str(path[-1]))] = adapted
         else:
             setattr(parent, str(path[-1]), adapted)
+
+
+def _child(parent: Any, key: Any) -> Any:
+    return parent[int(key)] if isinstance(parent, nnx.List) else getattr(parent, str(key))
 
 
 def has_adapters(model: nnx.Module) -> bool:

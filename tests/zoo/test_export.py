@@ -31,6 +31,7 @@ from parley.zoo.exported import (
     read_manifest,
 )
 from parley.zoo.package import read_model
+from parley.zoo.programs import Programs
 from parley.zoo.recognizer import Recognizer
 from parley.zoo.transcriber import Transcriber
 from parley.zoo.transcript import Token, Transcript
@@ -319,15 +320,18 @@ def test_every_family_exports(name: str, sound, tmp_path: Path, monkeypatch: pyt
     )
     assert_same(again, whole)
     assert any(whole)
-    heard = []
-    for one in (mine, other):
-        state, size, tokens = one.start_streams(1), 2 * one.samples_per_step, []
-        for at in range(0, samples.shape[1] - size, size):
-            found, state = one.step(samples[:1, at : at + size], state)
-            tokens += [row.tokens for row in found]
-        heard.append(tokens)
+    heard = [streamed(one, samples[:1]) for one in (mine, other)]
     assert_same(*heard)
     assert any(heard[0])
+
+
+def streamed(recognizer: Programs, samples: np.ndarray) -> list[list[Token]]:
+    """What steps of two blocks give of samples [1, N], the remainder left out."""
+    state, size, tokens = recognizer.start_streams(1), 2 * recognizer.samples_per_step, []
+    for at in range(0, samples.shape[1] - size, size):
+        found, state = recognizer.step(samples[:, at : at + size], state)
+        tokens += [row.tokens for row in found]
+    return tokens
 
 
 def _signed(record: dict[str, object]) -> str:
