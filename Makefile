@@ -40,7 +40,7 @@ docs: setup
 	@rm -rf build/source && mkdir -p build/source/parley
 	@ln -s $(addprefix ../../../,__init__.py $(patsubst %/__init__.py,%,$(wildcard */__init__.py))) build/source/parley/
 	@$(BIN)/zensical build --clean --strict
-	@echo "build/docs/index.html"
+	@echo "build/docs/index.html; to search in it: $(BIN)/python -m http.server -d build/docs"
 
 reproduce: setup
 	@$(BIN)/parley experiment --all --small

@@ -58,7 +58,7 @@ def compare_command(argv: list[str]) -> int:
         }
         print(json.dumps(record, indent=1))
         return 0
-    _print(found)
+    _print(found, given.models)
     for name, test in zip(given.models[1:], tests, strict=False):
         print(f"\n{sentence(given.models[0], name, test)}")
     if not tests and any(sum(r is not None for r in c.rates) > 1 for c in found.conditions):
@@ -79,9 +79,9 @@ def sentence(first: str, other: str, test: Paired) -> str:
     return f"{line}{interval}; {other} makes {'fewer' if test.difference < 0 else 'more'} errors."
 
 
-def _print(found: Comparison) -> None:
-    names = [facts.name for facts in found.facts]
-    rows = table("", *names, right=tuple(names))
+def _print(found: Comparison, typed: tuple[str, ...]) -> None:
+    """`typed`: what the models are called here; one that goes on from another has its name."""
+    rows = table("", *typed, right=typed)
     rows.add_row("family", *(f.family for f in found.facts))
     rows.add_row("status", *(f.status for f in found.facts))
     rows.add_row("parameters", *(f"{f.parameters / 1e6:.2f} M" for f in found.facts))

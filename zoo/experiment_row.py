@@ -102,6 +102,20 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
     gated = has_gates(read_recipe(folder / "model"))
     amortized = {"compute": _compute(read_model(folder / "model"), task, folder)} if gated else {}
     return {
+        **head_of_record(task, training),
+        "dev_wer": _dev_wer(folder),
+        **_size(folder),
+        "stream_speed": _stream_speed(model, task, folder),
+        "evaluations": evaluations,
+        **amortized,
+        **cohorts,
+        "recipe": recipe_to_dict(task.recipe),
+    }
+
+
+def head_of_record(task: Task, training: Training) -> dict[str, Any]:
+    """What the record of every finished row begins with."""
+    return {
         "status": "done",
         "seed": task.recipe.seed,
         "command": task.command,
@@ -110,13 +124,6 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
         "steps": training.steps,
         "train_seconds": training.seconds,
         "audio_hours": training.audio_hours,
-        "dev_wer": _dev_wer(folder),
-        **_size(folder),
-        "stream_speed": _stream_speed(model, task, folder),
-        "evaluations": evaluations,
-        **amortized,
-        **cohorts,
-        "recipe": recipe_to_dict(task.recipe),
     }
 
 

@@ -50,10 +50,6 @@ class Reference(NamedTuple):
         return f"{SCHEME}{self.repo}" + (f"@{self.revision}" if self.revision else "")
 
 
-def is_reference(name: object) -> bool:
-    return isinstance(name, str) and name.startswith(SCHEME)
-
-
 def read_reference(text: str) -> Reference:
     """Raises InputError for what is no `hf://organisation/name[@revision]`."""
     found = _REFERENCE.fullmatch(text)

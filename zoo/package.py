@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ from ..models.encoders.amortized import AmortizedConfig
 from ..models.keys import weight_keys
 from ..models.transducer import Transducer
 from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
-from ..train.speakers.recipe import is_speaker_recipe
+from ..train.speakers.recipe import AnyRecipe, is_speaker_recipe
 from ..train.weights import load_weights, merge_trees, part_of, save_weights
 from .cards import CARD, Card, write_card
 from .recipe_limits import read_values
@@ -76,11 +77,29 @@ def write_model(
         raise ValueError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the model {recipe.model.vocab_size}"
         )
+    with writing_model(folder, recipe, params, frozen, card, storage) as fresh:
+        tokenizer.save(fresh / TOKENIZER)
+
+
+@contextmanager
+def writing_model(
+    folder: Path,
+    recipe: AnyRecipe,
+    params: Mapping[Any, Any],
+    frozen: Mapping[Any, Any],
+    card: Card,
+    storage: Literal["float16", "float32"],
+) -> Iterator[Path]:
+    """Writes what every model's folder holds to a new one, and yields it for the rest; it takes
+    the place of one that may be there at the end.
+
+    Raises ValueError for weights that are not finite.
+    """
     with replacing_folder(folder) as fresh:
         (fresh / RECIPE).write_text(json.dumps(recipe_to_dict(recipe), indent=1) + "\n")
         save_weights(fresh / WEIGHTS, merge_trees(params, frozen), storage=storage)
-        tokenizer.save(fresh / TOKENIZER)
         write_card(fresh / CARD, card)
+        yield fresh
 
 
 def read_model(folder: Path) -> ModelPackage:
@@ -97,17 +116,20 @@ def read_model(folder: Path) -> ModelPackage:
             f"{folder / TOKENIZER} has {tokenizer.vocab_size} tokens and {RECIPE} says "
             f"{recipe.model.vocab_size}: they belong to different models."
         )
+    graphdef, params, frozen = read_variables(folder, partial(abstract_model, recipe))
+    return ModelPackage(folder, recipe, graphdef, params, frozen, tokenizer)
+
+
+def read_variables(folder: Path, abstract: Callable[[], tuple[Any, Any, Any]]) -> Any:
+    """The definition of a folder's model, its trained parameters and its other variables.
+
+    `abstract()` gives them with shapes in the place of arrays. Raises InputError as `load_weights`
+    does, and where the recipe cannot be built.
+    """
     with building(folder):
-        graphdef, params, frozen = abstract_model(recipe)
+        graphdef, params, frozen = abstract()
     weights = load_weights(folder / WEIGHTS, merge_trees(params, frozen))
-    return ModelPackage(
-        folder=folder,
-        recipe=recipe,
-        graphdef=graphdef,
-        params=part_of(weights, params),
-        frozen=part_of(weights, frozen),
-        tokenizer=tokenizer,
-    )
+    return graphdef, part_of(weights, params), part_of(weights, frozen)
 
 
 def read_recipe(folder: Path) -> Recipe:

@@ -9,24 +9,16 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from ..data.errors import InputError
-from ..data.files import replacing_folder
 from ..models.keys import weight_keys
 from ..models.speakers.network import SpeakerNet
-from ..train.recipe import recipe_to_dict
 from ..train.speakers.recipe import SpeakerRecipe, is_speaker_recipe, speaker_recipe_from_dict
-from ..train.weights import load_weights, merge_trees, part_of, save_weights
-from .cards import CARD, Card, write_card
-from .package import (
-    RECIPE,
-    WEIGHTS,
-    building,
-    recipe_values,
-    shapes_of,
-)
+from .cards import Card
+from .package import WEIGHTS, building, read_variables, recipe_values, shapes_of, writing_model
 
 THRESHOLD = "threshold.json"
 
@@ -76,26 +68,21 @@ def write_speaker_model(
 
     Raises ValueError for weights that are not finite.
     """
-    with replacing_folder(folder) as fresh:
-        (fresh / RECIPE).write_text(json.dumps(recipe_to_dict(recipe), indent=1) + "\n")
-        save_weights(fresh / WEIGHTS, merge_trees(params, frozen), storage=storage)
+    with writing_model(folder, recipe, params, frozen, card, storage) as fresh:
         (fresh / THRESHOLD).write_text(json.dumps(asdict(threshold), indent=1) + "\n")
-        write_card(fresh / CARD, card)
 
 
 def read_speaker_model(folder: Path) -> SpeakerPackage:
     """Raises InputError where a file is missing or damaged, or the model writes text."""
     folder = Path(folder)
     recipe = read_speaker_recipe(folder)
-    with building(folder):
-        graphdef, params, frozen = abstract_speaker_model(recipe)
-    weights = load_weights(folder / WEIGHTS, merge_trees(params, frozen))
+    graphdef, params, frozen = read_variables(folder, partial(abstract_speaker_model, recipe))
     return SpeakerPackage(
         folder=folder,
         recipe=recipe,
         graphdef=graphdef,
-        params=part_of(weights, params),
-        frozen=part_of(weights, frozen),
+        params=params,
+        frozen=frozen,
         threshold=_read_threshold(folder / THRESHOLD),
         fingerprint=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()[:16],
     )

@@ -31,20 +31,14 @@ _UNIT = 1e-5
 def run_speaker_task(task: "Task", folder: Path) -> dict[str, Any]:
     """Does what is left of the task in `folder`, and returns the record of the row."""
     from ..models.speakers.network import speaker_cost
+    from .experiment_row import head_of_record
 
     assert isinstance(task.recipe, SpeakerRecipe)
     training = _trained(task, folder)
     model = load_speaker_model(folder / "model")
     cost = speaker_cost(task.recipe.model)
     return {
-        "status": "done",
-        "seed": task.recipe.seed,
-        "command": task.command,
-        "date": training.date,
-        "device": training.device,
-        "steps": training.steps,
-        "train_seconds": training.seconds,
-        "audio_hours": training.audio_hours,
+        **head_of_record(task, training),
         "dev_eer": round(100 * model.package.threshold.eer, 3),
         "parameters": cost.parameters,
         "weights": _weights(folder),

@@ -1,9 +1,12 @@
 """One run over several processes is the run of one; whoever dies is missed."""
 
 import dataclasses
+import itertools
 import json
+import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -51,7 +54,7 @@ def test_two_processes_are_one_run_which_stops_together_and_goes_on_elsewhere(tm
     mesh = MeshConfig(data=4, model=2)
     made = recipe(**SHORT, mesh=mesh, init_from="tones", adapt=adapt, optimizer=optimizer)
     alone, folder, start = tmp_path / "alone", tmp_path / "run", untrained(made)
-    data = {
+    data: dict[str, Any] = {
         "corpus": ToneCorpus(),
         "dev": ToneCorpus(16, seed=1),
         "general": ToneCorpus(24, seed=2),
@@ -82,6 +85,47 @@ def test_who_dies_is_missed(tmp_path: Path):
     assert "process 1 of 2" in said
     assert "has not been heard for 10 s" in said
     assert len(curve(folder, "loss")) >= 2
+
+
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch):
+    """(watch, sentences) of the second of two processes, which has beats of 20 ms."""
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    monkeypatch.setattr(hosts, "wait_for_all", lambda what: None)
+    monkeypatch.setattr(hosts, "_BEAT_SECONDS", 0.02)
+    (tmp_path / "0").write_text("somewhere 5")
+    said: list[str] = []
+    found = hosts._Watch(tmp_path, said.append, lost_seconds=1.0)
+    yield found, said
+    found.close()
+
+
+def test_who_falls_silent_is_named(watch):
+    found, said = watch
+    assert found.over.wait(20)
+    found.thread.join()
+    assert said[0].startswith("process 0 of 2 (on somewhere) has not been heard for 1 s")
+
+
+def test_an_abort_is_blamed_on_the_first_process_only_where_it_is_silent(watch, monkeypatch):
+    found, said = watch
+    beats = (f"somewhere {n}" for n in itertools.count())
+    monkeypatch.setattr(found, "_heard", lambda process: next(beats))
+    found.miss_first()
+    assert said == []
+    monkeypatch.setattr(found, "_heard", lambda process: "somewhere 9")
+    found.miss_first()
+    assert "process 0 of 2 (on somewhere)" in said[0]
+
+
+@pytest.mark.filterwarnings("ignore:os.fork")
+def test_what_is_to_be_said_before_an_abort_is_said():
+    child = os.fork()
+    if child == 0:
+        with hosts._before_abort(lambda: os._exit(7)):
+            os.abort()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 def test_a_process_alone_connects_to_nobody(monkeypatch):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import get_args
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import soundfile
 
 from parley import zoo
+from parley.data.cohort_rows import CohortTold
 from parley.data.corpus import open_corpus
 from parley.data.errors import InputError
 from parley.data.views import SelectedCorpus
@@ -129,12 +131,12 @@ def test_rows_of_experiments_are_told_as_their_conditions_say(told, model, corpu
     (tmp_path / COHORTS).write_text(json.dumps(assigned))
     # The manifest's own column comes second to the assignment's, which the row was given.
     spec = f"{corpus.name}?cohorts={COHORTS}"
-    conditions = [Condition(t, spec, told=t) for t in ("true", "shuffled", "unknown")]
+    conditions = [Condition(t, spec, told=t) for t in get_args(CohortTold)]
     task = Task(read_recipe(told.folder), tuple(conditions), "parley experiment grid", cohorts="of")
     found = {c.told: scored_under(c, told, task, tmp_path)["speakers"] for c in conditions}
-    for told_them, speakers in found.items():
-        expected = evaluate_told(told, corpus, told_them)
-        assert speakers == errors_of_speakers(expected)
+    for condition in conditions:
+        expected = evaluate_told(told, corpus, condition.told)
+        assert found[condition.told] == errors_of_speakers(expected)
     assert found["true"] != found["unknown"]
     plain = [scored_under(c, model, task, tmp_path)["speakers"] for c in conditions]
     assert plain[0] == plain[1] == plain[2]

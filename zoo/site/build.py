@@ -21,6 +21,7 @@ MARK = ".parley-site"
 """A file that says that a folder is a site, which may be written anew."""
 SOURCE = Path(__file__).parents[2]
 """The source tree, whose guides and results the site has; an installed package has none."""
+GUIDES = "docs/index.html"
 _PICTURES = (".svg", ".png")
 _MOST_PICTURE = 8 << 20
 
@@ -28,7 +29,7 @@ _MOST_PICTURE = 8 << 20
 def write_site(out: Path, entries: Iterable[Entry], *, source: Path | None = SOURCE) -> int:
     """Writes the site whole, in place of an older one; returns the number of pages.
 
-    `source`: a folder with README.md and docs/; None leaves guides and results out.
+    `source`: a folder with docs/; None leaves guides and results out.
 
     Raises:
       InputError: `out` is there and is no site, or a card or its examples cannot be understood.
@@ -56,7 +57,7 @@ def write_site(out: Path, entries: Iterable[Entry], *, source: Path | None = SOU
             "index.html": index_page(models),
             "compare.html": compare_page(models),
             "groups.html": groups_page(models),
-            "docs/index.html": _contents(guides),
+            GUIDES: _no_guides(),
         }
         for m in models:
             pages[m.page] = card_page(m, _seen_from(m.page, addresses))
@@ -64,8 +65,8 @@ def write_site(out: Path, entries: Iterable[Entry], *, source: Path | None = SOU
         for path, text in guides.items():
             to = addresses[path]
             made = to_html(text, pages=_seen_from(to, addresses), at=posixpath.dirname(path))
-            root = "../" * to.count("/")
-            pages[to] = page(title_of(text, path), tag("article", made), root=root)
+            root, here = "../" * to.count("/"), to if to == GUIDES else ""
+            pages[to] = page(title_of(text, path), tag("article", made), root=root, here=here)
         for picture in _pictures(source):
             _copy(source, picture, fresh / picture)
         for name, text in pages.items():
@@ -98,14 +99,14 @@ def _copy_media(m: Model, to: Path) -> None:
 
 
 def _guides(source: Path | None) -> dict[str, str]:
-    """path in the source tree -> text."""
-    if source is None or not (source / "docs").is_dir():
+    """path in the source tree -> text. Pages of the reference are for a generator that reads
+    docstrings."""
+    if source is None or not (source / "docs" / "index.md").is_file():
         return {}
-    paths = [source / "README.md", source / "CONTRIBUTING.md", *sorted(source.glob("docs/**/*.md"))]
     return {
         path.relative_to(source).as_posix(): path.read_text(encoding="utf-8")
-        for path in paths
-        if path.is_file()
+        for path in sorted(source.glob("docs/**/*.md"))
+        if path.parent.name != "reference"
     }
 
 
@@ -123,9 +124,8 @@ def _copy(source: Path | None, name: str, to: Path) -> None:
 
 
 def _address(path: str) -> str:
-    """Of a guide: its own place under docs/, where README.md stands as well."""
-    inside = path if path.startswith("docs/") else f"docs/{path.lower()}"
-    return f"{inside.removesuffix('.md')}.html"
+    """Of a guide."""
+    return f"{path.removesuffix('.md')}.html"
 
 
 def _seen_from(to: str, addresses: Mapping[str, str]) -> dict[str, str]:
@@ -133,19 +133,7 @@ def _seen_from(to: str, addresses: Mapping[str, str]) -> dict[str, str]:
     return {path: posixpath.relpath(address, at) for path, address in addresses.items()}
 
 
-def _contents(guides: Mapping[str, str]) -> str:
-    def links(paths: list[str]):
-        return tag("ul", [
-            tag("li", tag("a", title_of(guides[path], path),
-                          href=posixpath.relpath(_address(path), "docs")))
-            for path in paths
-        ])  # fmt: skip
-
-    results = [path for path in guides if path.startswith("docs/results/")]
-    others = [path for path in guides if path not in results]
-    if guides:
-        text = [tag("h2", "Guides"), links(others), tag("h2", "Results"), links(results)]
-    else:
-        text = [tag("p", "The guides are in the source tree, which this gallery was not made in.")]
-    return page("Guides and results", [tag("h1", "Guides and results"), *text], root="../",
-                here="docs/index.html")  # fmt: skip
+def _no_guides() -> str:
+    text = "The guides are in the source tree, which this gallery was not made in."
+    return page("Guides and results", [tag("h1", "Guides and results"), tag("p", text)],
+                root="../", here=GUIDES)  # fmt: skip

@@ -12,7 +12,8 @@ from markdown_it.token import Token
 
 from .html import Html, scrolling, tag
 
-_MARK = re.compile(r"^<!-- /?parley:[^>]*-->\n?", re.MULTILINE)
+# Of what is generated, and of blocks that no test runs.
+_MARK = re.compile(r"^<!-- (?:/?parley|only parsed):[^>]*-->\n?", re.MULTILINE)
 Fences = Mapping[str, Callable[[str], Html]]
 """language of a fenced block -> what stands in its place."""
 
