@@ -2,7 +2,8 @@
 #   make demo     train a recogniser from nothing, and print how well it does
 #   make test     the whole suite            make quick   the part to run while working
 #   make setup    only the environment       make soak    the long checks
-#   make reproduce [DIGITS=PATH/manifest.jsonl]   what is left of the experiments, hours
+#   make docs     the guides and a reference as a site, build/docs/index.html
+#   make reproduce   the experiments' main claims once more, under 6 hours
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -10,7 +11,7 @@ STAMP := $(VENV)/.set-up
 DEMO ?= runs/demo
 PYTEST := $(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo reproduce test quick soak lint clean
+.PHONY: setup demo docs reproduce test quick soak lint clean
 .DEFAULT_GOAL := setup
 
 setup: $(STAMP)
@@ -32,8 +33,17 @@ $(STAMP): requirements.lock meetings.lock pyproject.toml
 demo: setup
 	@$(BIN)/python -m parley.benchmarks.demo --run-dir $(DEMO)
 
+# The reference is read from the rooms, not imported. It goes by links of their own: the root also
+# holds $(VENV), which would be searched.
+docs: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r docs.lock
+	@rm -rf build/source && mkdir -p build/source/parley
+	@ln -s $(addprefix ../../../,__init__.py $(patsubst %/__init__.py,%,$(wildcard */__init__.py))) build/source/parley/
+	@$(BIN)/zensical build --clean --strict
+	@echo "build/docs/index.html"
+
 reproduce: setup
-	@$(BIN)/parley experiment --all $(if $(DIGITS),--digits $(DIGITS))
+	@$(BIN)/parley experiment --all --small
 
 test: setup
 	$(PYTEST) -m "not soak"

@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 
 __version__ = "0.1.0"
-_ROOMS = ("benchmarks", "configs", "data", "metrics", "models", "train", "zoo")
+_ROOMS = ("benchmarks", "configs", "data", "fairness", "metrics", "models", "train", "zoo")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -5,17 +5,20 @@
 
 A FastConformer transducer with random weights is made by transformers, written by it, imported and
 run by both on the same sound: `generate` there, `Recognizer` here, greedy search, float32, all
-cores of the process; and features and encoder by themselves, which is matrix work alone. Random
+cores of the process; and features and encoder by themselves, which is matrix work alone. "GiB more"
+is what a run takes at most beyond what the process held before it, weights included in that. Random
 weights speak in other places than trained ones; the blank is raised until about four tokens a
 second are left, as English has. Needs PyTorch and transformers (pip install torch transformers),
 which nothing else here does.
 """
 
 import json
+import re
 import resource
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -98,25 +101,49 @@ def main() -> None:
         "transformers, encoder": encode_theirs,
     }
     times: dict[str, list[float]] = {name: [] for name in runs}
+    taken: dict[str, float] = {}
     for _ in range(given.repeat):
         for name, run in runs.items():
+            before = _memory_before()
             began = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - began)
+            taken[name] = max(taken.get(name, 0.0), _memory("VmHWM") - before)
     audio = given.rows * given.seconds
     count = sum(p.numel() for p in model.parameters())
-    print(f"{count / 1e6:.1f} M parameters; {given.rows} x {given.seconds:g} s; {_about(torch)}")
+    print(
+        f"{count / 1e6:.1f} M parameters, {4 * count / 2**30:.2f} GiB; "
+        f"{given.rows} x {given.seconds:g} s; {_about(torch)}"
+    )
     print(f"import {imported:.1f} s, load {loaded:.1f} s, compile and first run {compiled:.1f} s")
     same = sum(a == b for a, b in zip(here, there, strict=True))
     print(f"rows with the same tokens: {same} of {given.rows}; {sum(map(len, here))} tokens")
-    print(f"{'':22}{'seconds':>9}{'RTFx':>8}")
-    for name, taken in times.items():
-        print(f"{name:22}{min(taken):9.2f}{audio / min(taken):8.1f}")
+    print(f"{'':22}{'seconds':>9}{'RTFx':>8}{'GiB more':>10}")
+    for name, seconds in times.items():
+        best = min(seconds)
+        print(f"{name:22}{best:9.2f}{audio / best:8.1f}{taken[name]:10.2f}")
     for end in ("", ", encoder"):
         ratio = min(times[f"transformers{end}"]) / min(times[f"parley{end}"])
         print(f"parley{end} is {ratio:.2f} times as fast")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
     print(f"most memory of the process, both models in it: {peak:.1f} GiB")
+
+
+def _memory_before() -> float:
+    """Resident GiB now; the most that is resident is counted anew from here."""
+    with suppress(OSError):  # not of every system
+        Path("/proc/self/clear_refs").write_text("5")
+    return _memory("VmRSS")
+
+
+def _memory(field: str) -> float:
+    """GiB of this process by /proc; not a number where there is none."""
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return float("nan")
+    found = re.search(rf"{field}:\s+(\d+) kB", status)
+    return int(found[1]) / 1024**2 if found else float("nan")
 
 
 def _sound(rows: int, seconds: float) -> np.ndarray:

@@ -168,6 +168,15 @@ def _name(source: AudioSource, name: str | None) -> str:
     return name
 
 
+class _Onward(soundfile.SoundFile):
+    """Reads on from where it is. soundfile seeks after every read of a file that it can seek in;
+    an MP3 decoder then lacks the bits that earlier frames hold for the next, and what it makes of
+    them is damaged at every block's beginning."""
+
+    def seekable(self) -> bool:
+        return False
+
+
 def _open(source: AudioSource, name: str) -> soundfile.SoundFile:
     """Opens a regular, non-empty file; libsndfile's own words are kept out of the sentence."""
     if isinstance(source, bytes):
@@ -183,7 +192,7 @@ def _open(source: AudioSource, name: str) -> soundfile.SoundFile:
     if size == 0:
         raise InputError(f"{name} is empty (0 bytes); record or copy it again.")
     try:
-        file = soundfile.SoundFile(target)
+        file = _Onward(target)
     except PermissionError:
         raise InputError(f"{name} may not be read; check its permissions.") from None
     except (soundfile.LibsndfileError, TypeError, OSError):

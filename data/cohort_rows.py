@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from .corpus import Corpus, Utterance
 from .errors import InputError
 from .views import fields_of
+
+CohortTold: TypeAlias = Literal["unknown", "true", "shuffled"]
+"""What a model is told of speakers' cohorts. shuffled: speakers exchange theirs, so that each
+cohort is told as often as it is true."""
 
 
 @dataclass(frozen=True)

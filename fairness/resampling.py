@@ -119,6 +119,24 @@ def gap_estimate(
     )
 
 
+def gap_change(
+    errors: np.ndarray, words: np.ndarray, drawn: np.ndarray, *, bottom: int, top: int
+) -> tuple[Estimate, float]:
+    """Of the gap (relative to the top's rate) from the first system to the second, in proportion to
+    the first's; and its one-sided 95 % upper bound. Arguments as of `changes` and `gap_estimate`.
+    """
+    rates, counts = group_rates(errors, words[None]), group_speakers(words)
+    few = int(min(counts[bottom], counts[top]))
+
+    def relative(of: np.ndarray) -> np.ndarray:
+        """Of rates [..., 2, G]."""
+        gaps = ratio(of[..., bottom] - of[..., top], of[..., top])
+        return ratio(gaps[..., 1] - gaps[..., 0], gaps[..., 0])
+
+    found = relative(drawn)
+    return estimate(float(relative(rates)), found, few), one_sided(found, few).high
+
+
 def changes(errors: np.ndarray, words: np.ndarray, drawn: np.ndarray) -> list[Change]:
     """Of every group from the first system to the second.
 

@@ -95,8 +95,13 @@ class RelativeAttention(nnx.Module):
         past = jnp.zeros((batch, self.left, self.width), self.dtype)
         return AttentionState(past, past, jnp.zeros(batch, jnp.int32))
 
-    def __call__(self, x: jax.Array, state: AttentionState) -> tuple[jax.Array, AttentionState]:
-        """[B, T, D] -> `(y [B, T, D], state)`."""
+    def __call__(
+        self, x: jax.Array, state: AttentionState, within: jax.Array | None = None
+    ) -> tuple[jax.Array, AttentionState]:
+        """[B, T, D] -> `(y [B, T, D], state)`.
+
+        `within` [B, T], the frames that count, changes nothing: none sees a later one.
+        """
         keys = jnp.concatenate([state.keys, self.key(x)], axis=1)
         values = jnp.concatenate([state.values, self.value(x)], axis=1)
         y = self._attend(self.query(x), keys, values, state.count)
@@ -142,33 +147,61 @@ class RelativeAttention(nnx.Module):
 
         `gates` [B, left + T] of the keys.
         """
-        batch, frames, _ = query.shape
+        frames = query.shape[1]
         block = max(1, min(frames, max(self.left, _MIN_BLOCK)))
+        q, k, v = self._in_blocks(query, keys, values, block)
+        blocks = q.shape[2]
+        scores = self._scores(q, k, sinusoids(self.left + 1, self.width)[::-1], _skew)
+        seen = _in_reach(blocks, block, self.left, count)[:, None]
+        scores = jnp.where(seen, scores, jnp.finfo(scores.dtype).min)
+        if gates is None:
+            weights = jax.nn.softmax(scores, axis=-1)
+        else:
+            padding = ((0, 0), (0, blocks * block - frames))
+            gates = windows(jnp.pad(gates, padding)[..., None], self.left, block)[..., 0]
+            own = jnp.asarray(np.eye(block, self.left + block, self.left, dtype=bool))
+            gates = jnp.where(own[None, None, None], 1.0, gates[:, None, :, None, :])
+            weights = gated_softmax(scores, gates.astype(scores.dtype))
+        return self._weighted(weights, v, frames)
+
+    def _in_blocks(
+        self, query: jax.Array, keys: jax.Array, values: jax.Array, block: int
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries [B, T, D], keys and values [B, left + T, D] -> by blocks of frames, the last one
+        filled up: [B, heads, blocks, block, d], and twice [B, heads, blocks, left + block, d]."""
+        batch, frames, _ = query.shape
         blocks = max(1, -(-frames // block))
         padding = ((0, 0), (0, blocks * block - frames), (0, 0))
-        # [B, heads, blocks, block or left + block, D / heads]
-        q = self._split(jnp.pad(query, padding).reshape(batch, blocks, block, -1))
-        k = self._split(windows(jnp.pad(keys, padding), self.left, block))
-        v = self._split(windows(jnp.pad(values, padding), self.left, block))
+        return (
+            self._split(jnp.pad(query, padding).reshape(batch, blocks, block, -1)),
+            self._split(windows(jnp.pad(keys, padding), self.left, block)),
+            self._split(windows(jnp.pad(values, padding), self.left, block)),
+        )
 
+    def _scores(
+        self,
+        q: jax.Array,
+        k: jax.Array,
+        sines: np.ndarray,
+        by_key: Callable[[jax.Array], jax.Array],
+    ) -> jax.Array:
+        """The formula of every query and key of a block: [B, heads, blocks, block, left + block].
+
+        Args:
+          q, k: as `_in_blocks` gives them.
+          sines: of the offsets that are looked at, [offsets, D].
+          by_key: brings scores by offset [..., block, offsets] into the order of keys.
+        """
         wide = jnp.promote_types(self.dtype, jnp.float32)
         content_bias, position_bias = (b[None, :, None] for b in self.query_biases())
         content = jnp.matmul(q + content_bias, k.swapaxes(3, 4), preferred_element_type=wide)
-        table = sinusoids(self.left + 1, self.width)[::-1]
-        offsets = self._offset_scores(q + position_bias, table, wide)
-        scores = (content + _skew(offsets)) * (self.width // self.heads) ** -0.5
-        seen = _in_reach(blocks, block, self.left, count)[:, None]
-        scores = jnp.where(seen, scores, jnp.finfo(wide).min)
-        if gates is None:
-            weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
-        else:
-            gates = windows(jnp.pad(gates[..., None], padding), self.left, block)[..., 0]
-            own = jnp.asarray(np.eye(block, self.left + block, self.left, dtype=bool))
-            gates = jnp.where(own[None, None, None], 1.0, gates[:, None, :, None, :])
-            weights = gated_softmax(scores, gates.astype(wide)).astype(self.dtype)
-        y = jnp.matmul(weights, v)
-        y = y.transpose(0, 2, 3, 1, 4).reshape(batch, blocks * block, self.width)
-        return y[:, :frames]
+        offsets = self._offset_scores(q + position_bias, sines, wide)
+        return (content + by_key(offsets)) * (self.width // self.heads) ** -0.5
+
+    def _weighted(self, weights: jax.Array, v: jax.Array, frames: int) -> jax.Array:
+        """Weights [B, heads, blocks, block, left + block] of values -> [B, frames, D]."""
+        y = jnp.matmul(weights.astype(self.dtype), v).transpose(0, 2, 3, 1, 4)
+        return y.reshape(y.shape[0], -1, self.width)[:, :frames]
 
     def _split(self, x: jax.Array) -> jax.Array:
         """[B, blocks, n, D] -> [B, heads, blocks, n, D / heads]."""
@@ -192,7 +225,7 @@ class RelativeAttention(nnx.Module):
         # W s_o costs D^2 for each offset whatever the number of frames, so that for the few frames
         # of a chunk it is cheaper to multiply W into the queries.
         rows = batch * blocks * block
-        if rows * (self.width + (heads - 1) * offsets) < offsets * self.width:
+        if _is_less(rows * (self.width + (heads - 1) * offsets), offsets * self.width):
             scores = jnp.matmul(
                 jnp.matmul(q, kernel), table.T[None, None], preferred_element_type=wide
             )
@@ -205,6 +238,14 @@ class RelativeAttention(nnx.Module):
         """W by heads: [1, heads, D / heads, D]."""
         kernel = self.position[...].astype(self.dtype).reshape(self.width, self.heads, -1)
         return kernel.transpose(1, 2, 0)[None]
+
+
+def _is_less(count: int, other: int) -> bool:
+    """Whether it certainly is: an exported program takes any number of rows."""
+    try:
+        return count < other
+    except jax.errors.InconclusiveDimensionOperation:
+        return False
 
 
 def gated_softmax(scores: jax.Array, gates: jax.Array) -> jax.Array:
@@ -277,12 +318,14 @@ class SelfAttention(nnx.Module):
         left: int,
         *,
         dropout: float = 0.0,
+        epsilon: float = 1e-6,
+        kind: Callable[..., RelativeAttention] = RelativeAttention,
         rngs: nnx.Rngs,
         dtype: DTypeLike = jnp.float32,
     ):
         self.dropout = dropout
-        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
-        self.attention = RelativeAttention(width, heads, left, rngs=rngs, dtype=dtype)
+        self.norm = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
+        self.attention = kind(width, heads, left, rngs=rngs, dtype=dtype)
 
     def init_state(self, batch: int) -> AttentionState:
         """The state before the first frame."""
@@ -290,10 +333,16 @@ class SelfAttention(nnx.Module):
 
     @jax.named_scope("attention")
     def __call__(
-        self, x: jax.Array, state: AttentionState, *, key: jax.Array | None = None
+        self,
+        x: jax.Array,
+        state: AttentionState,
+        within: jax.Array | None = None,
+        *,
+        key: jax.Array | None = None,
     ) -> tuple[jax.Array, AttentionState]:
-        """[B, T, D] -> `(what to add to x [B, T, D], state)`; `key` for dropout."""
-        y, state = self.attention(self.norm(x), state)
+        """[B, T, D] -> `(what to add to x [B, T, D], state)`; `within` [B, T] the frames that
+        count, `key` for dropout."""
+        y, state = self.attention(self.norm(x), state, within)
         return dropout(y, self.dropout, key), state
 
 

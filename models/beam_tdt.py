@@ -13,21 +13,30 @@ Source: Xu et al. 2023, "Efficient sequence transduction by jointly predicting t
 durations", arXiv 2304.06795; the order of work is a choice of this implementation.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from .beam_tree import Tree, read, take, top, write
+from .beam_state import (
+    NEVER,
+    BeamState,
+    LiveHypotheses,
+    Scorer,
+    extra_scores,
+    gone_on,
+    grow,
+    merged,
+)
+from .beam_tree import Tree, empty_tree, take, top, write
+from .decoding import where_rows
 from .transducer import BLANK, Transducer
-
-_NEVER = -jnp.inf
 
 
 class _Search(NamedTuple):
     """The loop's carry."""
 
-    live: Any  # _Hypotheses of `beam.py`
+    live: LiveHypotheses
     tree: Tree
     symbols: jax.Array  # [B], rounds spent at the row's earliest frame
     round: jax.Array
@@ -37,15 +46,13 @@ def tdt_step(
     model: Transducer,
     encoded: jax.Array,
     lengths: jax.Array,
-    state: Any,
+    state: BeamState,
     *,
     prune: float,
     max_symbols: int,
-    scorer: Any,
-) -> Any:
+    scorer: Scorer | None,
+) -> BeamState:
     """`beam.beam_step` for a joint with durations; arguments and result as there."""
-    from .beam import BeamState, extra_scores, grow, merged
-
     batch, time, _ = encoded.shape
     width = state.live.score.shape[1]
     lengths = lengths.astype(jnp.int32)
@@ -54,8 +61,8 @@ def tdt_step(
     rounds = time * (max_symbols + 1)
     rows = jnp.arange(batch)[:, None]
 
-    def earliest(live: Any) -> jax.Array:
-        return jnp.where(live.score > _NEVER, live.skip, jnp.iinfo(jnp.int32).max).min(axis=1)
+    def earliest(live: LiveHypotheses) -> jax.Array:
+        return jnp.where(live.score > NEVER, live.skip, jnp.iinfo(jnp.int32).max).min(axis=1)
 
     def unfinished(search: _Search) -> jax.Array:
         return jnp.any(earliest(search.live) < lengths) & (search.round < rounds)
@@ -63,21 +70,21 @@ def tdt_step(
     def advance(search: _Search) -> _Search:
         live = search.live
         frame = earliest(live)
-        goes = (live.score > _NEVER) & (live.skip == frame[:, None])
+        goes = (live.score > NEVER) & (live.skip == frame[:, None])
         goes &= (frame < lengths)[:, None]
         here = padded[rows[:, 0], jnp.minimum(frame, time)]
         logits, durations = model.joiner.with_durations(here[:, None], live.predicted)
         logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)  # [B, K, V]
         ahead = jax.nn.log_softmax(durations.astype(jnp.float32), axis=-1)  # [B, K, D]
         extra = extra_scores(model, live, scorer, 0.0)
-        labels = (logp if extra is None else logp + extra).at[..., BLANK].set(_NEVER)
-        base = jnp.where(goes, live.score, _NEVER)
+        labels = (logp if extra is None else logp + extra).at[..., BLANK].set(NEVER)
+        base = jnp.where(goes, live.score, NEVER)
 
         # Hypotheses that stand still, and blanks: [B, K (1 + D)], in the tree nothing new.
         full = search.symbols >= max_symbols
         blank = base[:, :, None] + logp[..., BLANK, None] + ahead
-        blank = jnp.where(steps[None, None, :] > 0, blank, _NEVER)
-        waits = jnp.where(goes, _NEVER, live.score)
+        blank = jnp.where(steps[None, None, :] > 0, blank, NEVER)
+        waits = jnp.where(goes, NEVER, live.score)
         old = jnp.concatenate([waits[:, :, None], blank], axis=2).reshape(batch, -1)
         parent = jnp.repeat(jnp.arange(width), 1 + len(steps))[None, :]
         parent = jnp.broadcast_to(parent, old.shape)
@@ -93,12 +100,12 @@ def tdt_step(
         # A frame where too much was said is left.
         leaves = steps[None, None, :] > 0
         allowed = jnp.where(full[:, None, None], leaves, True)
-        spoken = best_label[:, :, None] + jnp.where(allowed, take(ahead, of), _NEVER)
+        spoken = best_label[:, :, None] + jnp.where(allowed, take(ahead, of), NEVER)
         spoken, choice = top(spoken.reshape(batch, -1), width)
         slot, duration = jnp.divmod(choice, len(steps))
         of, token = (jnp.take_along_axis(x, slot, axis=1) for x in (of, token))
         floor = jnp.maximum(kept.score.max(axis=1), spoken.max(axis=1))[:, None] - prune
-        score = jnp.where(spoken >= floor, spoken, _NEVER)
+        score = jnp.where(spoken >= floor, spoken, NEVER)
         tree = write(
             search.tree,
             search.round * width,
@@ -108,7 +115,7 @@ def tdt_step(
             logp=logp[rows, of, token],
         )
         new = jax.lax.cond(
-            jnp.any(score > _NEVER),
+            jnp.any(score > NEVER),
             lambda: grow(model, scorer, live, of, token, score, search.round),
             lambda: live._replace(score=score),
         )
@@ -117,30 +124,14 @@ def tdt_step(
         both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), kept, new)
         both = both._replace(score=merged(both.score, both.hash, both.skip))
         final, order = top(both.score, width)
-        after = take(both, order)._replace(score=jnp.where(final >= floor, final, _NEVER))
+        after = take(both, order)._replace(score=jnp.where(final >= floor, final, NEVER))
         alive = frame < lengths
-        after = jax.tree.map(
-            lambda a, b: jnp.where(alive.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), after, live
-        )
+        after = where_rows(alive, after, live)
         symbols = jnp.where(earliest(after) == frame, search.symbols + 1, 0)
         return _Search(after, tree, symbols, search.round + 1)
 
-    size = (batch, rounds * width)
-    tree = Tree(
-        parent=jnp.zeros(size, jnp.int32),
-        token=jnp.zeros(size, jnp.int32),
-        frame=jnp.zeros(size, jnp.int32),
-        logp=jnp.zeros(size, jnp.float32),
-    )
+    tree = empty_tree(batch, rounds * width)
     zeros = jnp.zeros((batch,), jnp.int32)
     search = _Search(state.live, tree, zeros, jnp.zeros((), jnp.int32))
     search = jax.lax.while_loop(unfinished, advance, search)
-    live = search.live
-    pending = read(search.tree, live.node, live.count, state.pending, capacity=rounds)
-    start = jnp.tile(-1 - jnp.arange(width, dtype=jnp.int32)[None, :], (batch, 1))
-    live = live._replace(
-        node=start,
-        count=jnp.zeros_like(live.count),
-        skip=jnp.maximum(live.skip - lengths[:, None], 0),
-    )
-    return BeamState(live, pending, state.frames + lengths)
+    return gone_on(state, search.live, search.tree, lengths, capacity=rounds)

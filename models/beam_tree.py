@@ -1,8 +1,10 @@
-"""The emissions of a beam search as a tree, and how the best of many are picked.
+"""The emissions of a beam search as a tree, and how the few of many are picked.
 
 Hypotheses change places by moving a pointer; their labels are read off once, at the end.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +20,12 @@ class Tree(NamedTuple):
     token: jax.Array
     frame: jax.Array
     logp: jax.Array
+
+
+def empty_tree(batch: int, size: int) -> Tree:
+    """Room for `size` emissions in each row."""
+    numbers = jnp.zeros((batch, size), jnp.int32)
+    return Tree(numbers, numbers, numbers, jnp.zeros((batch, size), jnp.float32))
 
 
 def write(
@@ -97,8 +105,10 @@ def top(x: jax.Array, count: int) -> tuple[jax.Array, jax.Array]:
     values, places = [], []
     columns = jnp.arange(x.shape[1], dtype=jnp.int32)[None, :]
     for _ in range(count):
-        place = jnp.argmax(x, axis=1).astype(jnp.int32)
-        values.append(x.max(axis=1))
+        value = x.max(axis=1)
+        # Not argmax, whose reduction of pairs XLA's CPU compiler does not vectorise.
+        place = jnp.where(x == value[:, None], columns, x.shape[1] - 1).min(axis=1)
+        values.append(value)
         places.append(place)
         x = jnp.where(columns == place[:, None], -jnp.inf, x)
     return jnp.stack(values, axis=1), jnp.stack(places, axis=1)
@@ -109,3 +119,16 @@ def take(tree: Any, index: jax.Array) -> Any:
     rows = jnp.arange(index.shape[0])[:, None]
     # Whole slices: on a CPU many times faster than `take_along_axis`, which goes by elements.
     return jax.tree.map(lambda x: x.at[rows, index].get(mode="clip"), tree)
+
+
+def smallest_that_holds(count: jax.Array, room: int, run: Callable[[int], Any]) -> Any:
+    """`run(size)` for the smallest of a few fixed sizes, `room` the largest, that is `count` [] or
+    more. What `run` returns has the same shapes for every size.
+
+    Each size is compiled, so there are three, and where there is little room, one.
+    """
+    if room < 64:
+        return run(room)
+    sizes = (room // 4, room // 2, room)
+    tier = (count > sizes[0]).astype(jnp.int32) + (count > sizes[1])
+    return jax.lax.switch(tier, [partial(run, size) for size in sizes])

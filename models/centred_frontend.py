@@ -9,15 +9,13 @@ whole; the logarithm is taken of the energy plus 2^-24. Two ways to use them:
   stream gives for the samples up to `(j + 1) * hop` is the frame about `(j - 1) * hop`. The first
   one, about a time before the beginning, is zeros.
 
-As in `frontend.py` the spectrum is a matrix product, and a frame is folded about its centre first.
-
 Sources: the preprocessor of NVIDIA NeMo's FastConformer models; Slaney 1998, "Auditory toolbox",
 for the filters.
 """
 
 import dataclasses
 import functools
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,14 +23,24 @@ import numpy as np
 from flax import nnx
 
 from .frontend import FrontendConfig, log_mel
+from .layers import mask_frames
+from .mel import (
+    FoldedDFT,
+    Framing,
+    emphasise,
+    folded_dft,
+    mask_samples,
+    mel_energies,
+    triangles,
+    used_bins,
+)
 
 _GUARD = 2.0**-24
 _EPSILON = 1e-5
-_MIN_ROWS = 64  # as in frontend.py: below, XLA's CPU backend adds in another order
 
 
 @dataclasses.dataclass(frozen=True)
-class CentredFrontendConfig:
+class CentredFrontendConfig(Framing):
     """Log-mel features about the centres of frames.
 
     Attributes:
@@ -57,6 +65,7 @@ class CentredFrontendConfig:
     delay: bool = False
     tail_s: float = 0.0
     kind: Literal["centred"] = "centred"
+    stack: ClassVar[int] = 1
 
     def __post_init__(self):
         if self.window % 2 or self.window > self.n_fft:
@@ -68,36 +77,6 @@ class CentredFrontendConfig:
             raise ValueError("what is normalised over the whole recording cannot be streamed")
         if self.delay and self.window // 2 > 2 * self.hop:
             raise ValueError("a hop of delay is not enough for so long a window")
-
-    @property
-    def window(self) -> int:
-        """Samples in a frame."""
-        return round(self.window_s * self.sample_rate)
-
-    @property
-    def hop(self) -> int:
-        """Samples between frames."""
-        return round(self.hop_s * self.sample_rate)
-
-    @property
-    def step(self) -> int:
-        """Samples between feature vectors."""
-        return self.hop
-
-    @property
-    def size(self) -> int:
-        """Width of a feature vector."""
-        return self.bins
-
-    @property
-    def stack(self) -> int:
-        """Frames in a feature vector."""
-        return 1
-
-    @property
-    def tail(self) -> int:
-        """Samples of silence after an utterance."""
-        return round(self.tail_s * self.sample_rate)
 
     @property
     def low_hz(self) -> float:
@@ -135,23 +114,13 @@ def slaney_filters(config: CentredFrontendConfig) -> tuple[np.ndarray, np.ndarra
 
     top = 15.0 + 27.0 * np.log(config.high_hz / 1000.0) / np.log(6.4)
     edges = hz(np.linspace(0.0, top, config.bins + 2))
-    at = (np.arange(config.n_fft // 2 + 1) * config.sample_rate / config.n_fft)[:, None]
-    rising = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - at) / (edges[2:] - edges[1:-1])
-    weights = np.maximum(0.0, np.minimum(rising, falling)) * 2.0 / (edges[2:] - edges[:-2])
-    used = np.flatnonzero(weights.any(axis=1))
-    return used, weights[used]
+    at = np.arange(config.n_fft // 2 + 1) * config.sample_rate / config.n_fft
+    return used_bins(triangles(at, edges) * 2.0 / (edges[2:] - edges[:-2]))
 
 
 @functools.lru_cache(maxsize=8)
-def _folded_dft(config: CentredFrontendConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hann window [half], cosines and sines [half, K], outwards from a frame's centre."""
-    n = config.window
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / (n - 1))
-    used, _ = slaney_filters(config)
-    phase = 2 * np.pi * np.outer(np.arange(n // 2) + 0.5, used) / config.n_fft
-    outwards = window[n // 2 :].astype(np.float32)
-    return outwards, np.cos(phase).astype(np.float32), np.sin(phase).astype(np.float32)
+def _folded_dft(config: CentredFrontendConfig) -> FoldedDFT:
+    return folded_dft(config.window, 0.5, config.n_fft, slaney_filters(config)[0])
 
 
 def centred_log_mel(samples: jax.Array, config: CentredFrontendConfig) -> jax.Array:
@@ -163,8 +132,7 @@ def centred_log_mel(samples: jax.Array, config: CentredFrontendConfig) -> jax.Ar
     Returns:
       [B, N // hop, bins] float32, natural logarithm.
     """
-    emphasised = _emphasise(jnp.pad(_in_unit_range(samples), ((0, 0), (1, 0))), config)
-    return _about_centres(emphasised, config)
+    return _about_centres(_emphasised(samples, config), config)
 
 
 def _about_centres(emphasised: jax.Array, config: CentredFrontendConfig) -> jax.Array:
@@ -186,29 +154,18 @@ def _in_unit_range(samples: jax.Array) -> jax.Array:
     return samples.astype(jnp.float32) * scale
 
 
-def _emphasise(x: jax.Array, config: CentredFrontendConfig) -> jax.Array:
-    """[B, 1 + N] -> [B, N]: each sample without a share of the one before."""
-    before, after = x[:, :-1], x[:, 1:]
-    # The larger term is exact on integers: it rounds far less.
-    return (after - before) + (1.0 - config.preemphasis) * before
+def _emphasised(samples: jax.Array, config: CentredFrontendConfig) -> jax.Array:
+    """Whole signals [B, N], before which there is silence."""
+    return emphasise(jnp.pad(_in_unit_range(samples), ((0, 0), (1, 0))), config.preemphasis)
 
 
 def _log_mel(padded: jax.Array, count: int, config: CentredFrontendConfig) -> jax.Array:
     """The `count` frames that begin at 0, hop, ... of [B, n] -> [B, count, bins]."""
-    window, cosines, sines = _folded_dft(config)
-    _, filters = slaney_filters(config)
     half = config.window // 2
     start = jnp.arange(count)[:, None] * config.hop
     late = padded[:, start + np.arange(half, config.window)[None, :]]
     early = padded[:, start + np.arange(half - 1, -1, -1)[None, :]]
-    batch = padded.shape[0]
-    rows = batch * count
-    fill = ((0, max(0, _MIN_ROWS - rows)), (0, 0))
-    even = jnp.pad(((late + early) * window[None, None, :]).reshape(rows, half), fill)
-    odd = jnp.pad(((late - early) * window[None, None, :]).reshape(rows, half), fill)
-    multiply = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    power = multiply(even, cosines) ** 2 + multiply(odd, sines) ** 2
-    energy = multiply(power, filters.astype(np.float32))[:rows].reshape(batch, count, config.bins)
+    energy = mel_energies(late, early, _folded_dft(config), slaney_filters(config)[1])
     return jnp.log(energy + _GUARD)
 
 
@@ -229,19 +186,16 @@ class CentredLogMel(nnx.Module):
           `(x [B, N // hop, bins] float32, lengths [B])`; x is 0 after its length.
         """
         config = self.config
-        within = jnp.arange(samples.shape[1])[None, :] < lengths[:, None]
-        samples = jnp.where(within, samples, jnp.zeros_like(samples))
+        samples = mask_samples(samples, lengths)
         frames = lengths // config.hop
         if config.delay:
             x, _ = self.step(samples, self.init_state(samples.shape[0]))
         else:
-            emphasised = _emphasise(jnp.pad(_in_unit_range(samples), ((0, 0), (1, 0))), config)
             # Not what pre-emphasis makes of the step from the last sample to padding.
-            x = _about_centres(jnp.where(within, emphasised, 0.0), config)
-        kept = (jnp.arange(x.shape[1])[None, :] < frames[:, None])[:, :, None]
+            x = _about_centres(mask_samples(_emphasised(samples, config), lengths), config)
         if config.normalize == "per_feature":
-            x = _normalised(x, kept, frames)
-        return jnp.where(kept, x, 0.0), frames
+            x = _normalised(x, frames)
+        return mask_frames(x, frames), frames
 
     def init_state(self, batch: int) -> CentredState:
         """The state before the first sample."""
@@ -268,18 +222,18 @@ class CentredLogMel(nnx.Module):
         count = samples.shape[1] // config.hop
         samples = _in_unit_range(samples[:, : count * config.hop])
         padded = jnp.concatenate([state.samples, samples], axis=1)
-        x = _log_mel(_emphasise(padded, config), count, config)
+        x = _log_mel(emphasise(padded, config.preemphasis), count, config)
         first = jnp.arange(count)[None, :] == 0
         x = jnp.where((first & ~state.begun[:, None])[:, :, None], 0.0, x)
         begun = state.begun | (count > 0)
         return x, CentredState(padded[:, padded.shape[1] - config.context :], begun)
 
 
-def _normalised(x: jax.Array, kept: jax.Array, frames: jax.Array) -> jax.Array:
+def _normalised(x: jax.Array, frames: jax.Array) -> jax.Array:
     """Mean 0 and deviation 1 over the frames that count, for each mel of [B, T, D]."""
     count = frames[:, None, None].astype(jnp.float32)
-    mean = jnp.where(kept, x, 0.0).sum(axis=1, keepdims=True) / jnp.maximum(count, 1.0)
-    squares = jnp.where(kept, (x - mean) ** 2, 0.0).sum(axis=1, keepdims=True)
+    mean = mask_frames(x, frames).sum(axis=1, keepdims=True) / jnp.maximum(count, 1.0)
+    squares = mask_frames((x - mean) ** 2, frames).sum(axis=1, keepdims=True)
     # A constant feature must not divide by zero, nor have a gradient that does.
     deviation = jnp.sqrt(jnp.maximum(squares / jnp.maximum(count - 1.0, 1.0), 1e-20))
     return (x - mean) / (deviation + _EPSILON)

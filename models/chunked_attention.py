@@ -11,6 +11,8 @@ Source: Noroozi et al. 2024, "Stateful Conformer with cache-based inference for 
 speech recognition", arXiv 2312.17279, section 3.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,8 +37,8 @@ class ChunkedAttention(RelativeAttention):
         width: int,
         heads: int,
         left: int,
-        chunk: int | None,
         *,
+        chunk: int | None,
         rngs: nnx.Rngs,
         dtype: DTypeLike = jnp.float32,
     ):
@@ -56,15 +58,19 @@ class ChunkedAttention(RelativeAttention):
         values = jnp.concatenate([state.values, self.value(x)], axis=1)
         batch, frames, _ = x.shape
         block = self._block(frames)
-        blocks = -(-frames // block)
+        q, k, v = self._in_blocks(self.query(x), keys, values, block)
         if within is None:
             within = jnp.ones((batch, frames), bool)
         held = jnp.arange(self.left)[None, :] >= self.left - state.count[:, None]
         exists = jnp.concatenate([held, within], axis=1)
-        exists = jnp.pad(exists, ((0, 0), (0, blocks * block - frames)))
+        exists = jnp.pad(exists, ((0, 0), (0, q.shape[2] * block - frames)))
         seen = windows(exists[:, :, None], self.left, block)[..., 0]  # [B, blocks, left + block]
         seen = seen[:, :, None, :] & self._near(block)[None, None]
-        y = self._attend_blocks(self.query(x), keys, values, seen)
+        # From the key furthest back to the one furthest ahead.
+        sines = sinusoids(self.left + 2 * block - 1, self.width, 1 - block)[::-1]
+        scores = self._scores(q, k, sines, partial(_by_key, left=self.left))
+        scores = jnp.where(seen[:, None], scores, jnp.finfo(scores.dtype).min)
+        y = self._weighted(jax.nn.softmax(scores, axis=-1), v, frames)
         return self.output(y), self._after(keys, values, state.count, frames)
 
     def _block(self, frames: int) -> int:
@@ -80,30 +86,6 @@ class ChunkedAttention(RelativeAttention):
         query = np.arange(block)[:, None] // chunk
         key = (np.arange(self.left + block)[None, :] - self.left) // chunk
         return jnp.asarray((query >= key) & (query - key <= self.left // chunk))
-
-    def _attend_blocks(
-        self, query: jax.Array, keys: jax.Array, values: jax.Array, seen: jax.Array
-    ) -> jax.Array:
-        """Queries [B, T, D], keys and values [B, left + T, D], seen [B, blocks, block, left +
-        block] -> [B, T, D]."""
-        batch, frames, _ = query.shape
-        _, blocks, block, _ = seen.shape
-        padding = ((0, 0), (0, blocks * block - frames), (0, 0))
-        q = self._split(jnp.pad(query, padding).reshape(batch, blocks, block, -1))
-        k = self._split(windows(jnp.pad(keys, padding), self.left, block))
-        v = self._split(windows(jnp.pad(values, padding), self.left, block))
-        wide = jnp.promote_types(self.dtype, jnp.float32)
-        content_bias, position_bias = (b[None, :, None] for b in self.query_biases())
-        content = jnp.matmul(q + content_bias, k.swapaxes(3, 4), preferred_element_type=wide)
-        # From the key furthest back to the one furthest ahead.
-        table = sinusoids(self.left + 2 * block - 1, self.width, 1 - block)[::-1]
-        offsets = self._offset_scores(q + position_bias, table, wide)
-        scores = (content + _by_key(offsets, self.left)) * (self.width // self.heads) ** -0.5
-        scores = jnp.where(seen[:, None], scores, jnp.finfo(wide).min)
-        weights = jax.nn.softmax(scores, axis=-1).astype(self.dtype)
-        y = jnp.matmul(weights, v)
-        y = y.transpose(0, 2, 3, 1, 4).reshape(batch, blocks * block, self.width)
-        return y[:, :frames]
 
 
 def _by_key(x: jax.Array, left: int) -> jax.Array:

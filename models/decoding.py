@@ -1,11 +1,17 @@
 """Greedy search: batched, inside one jit, bounded, the same whole or chunk by chunk.
 
 The search loops over labels rather than frames. While a row emits nothing its prediction network
-stands still, so one joint product looks at a window of frames at once and the row jumps to the
-first that is not blank; and the prediction network runs only after an emission.
+stands still, so one joint product looks at a window of frames at once and the row walks through its
+blanks to the first frame that is not; and the prediction network runs only after an emission.
 
-Source: Galvez et al. 2024, "Label-looping: highly efficient decoding for transducers",
-arXiv 2406.06220.
+Where a joint has durations, the likeliest token and the likeliest duration are taken by themselves.
+A blank goes on by its duration and at least by a frame; a label by its duration, which may be 0:
+then the next token is looked for at the same frame. Without durations, a blank goes on by one frame
+and a label stays.
+
+Sources: Galvez et al. 2024, "Label-looping: highly efficient decoding for transducers", arXiv
+2406.06220; Xu et al. 2023, "Efficient sequence transduction by jointly predicting tokens and
+durations", arXiv 2304.06795, section 3.3.
 """
 
 from typing import Any, NamedTuple
@@ -40,7 +46,7 @@ class _Search(NamedTuple):
     hypotheses: Hypotheses
     prediction: Any
     predicted: jax.Array
-    frame: jax.Array  # [B], the next frame to look at; its length when a row is done
+    frame: jax.Array  # [B], the next frame to look at; at its length or behind when a row is done
     symbols: jax.Array  # [B], emitted at `frame` so far
 
 
@@ -76,18 +82,6 @@ def greedy(
     Returns:
       `(Hypotheses of this call, the state after the last frame)`.
     """
-    if model.config.joint.durations:
-        from .tdt import greedy_tdt
-
-        return greedy_tdt(
-            model,
-            encoded,
-            lengths,
-            max_symbols=max_symbols,
-            max_tokens=max_tokens,
-            state=state,
-            window=window,
-        )
     batch, time, _ = encoded.shape
     capacity = time * max_symbols if max_tokens is None else max_tokens
     if state is None:
@@ -103,26 +97,34 @@ def greedy(
 
     def advance(search: _Search) -> _Search:
         at = search.frame[:, None] + jnp.arange(window)[None, :]
-        frames = jnp.take_along_axis(padded, at[:, :, None], axis=1)
-        logits = model.joint(frames, search.predicted[:, None, :])
+        frames = jnp.take_along_axis(padded, jnp.minimum(at, time)[:, :, None], axis=1)
+        logits, ahead = _heads(model, frames, search.predicted[:, None, :])
         best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        speaks = (best != BLANK) & (at < lengths[:, None])
-        emits = jnp.any(speaks, axis=1)
-        first = jnp.argmax(speaks, axis=1)
-        tokens = jnp.take_along_axis(best, first[:, None], axis=1)[:, 0]
-        chosen = jnp.take_along_axis(logits, first[:, None, None], axis=1)[:, 0]
-        logp = jax.nn.log_softmax(chosen.astype(jnp.float32), axis=-1)[rows, tokens]
 
-        found = search.frame + first
+        # Where each row's walk from blank to blank ends: at a label, at its length, or behind the
+        # window.
+        place = jnp.zeros(batch, jnp.int32)
+        for w in range(window):
+            here = (place == w) & (search.frame + w < lengths)
+            go = here & (best[:, w] == BLANK)
+            on = 1 if ahead is None else jnp.maximum(ahead[:, w], 1)
+            place = jnp.where(go, w + on, place)
+        inside = jnp.minimum(place, window - 1)
+        found = search.frame + place
+        emits = (place < window) & (found < lengths)
+        tokens = best[rows, inside]
+        logp = jax.nn.log_softmax(logits[rows, inside].astype(jnp.float32), axis=-1)[rows, tokens]
         hypotheses = append(
             search.hypotheses, emits, tokens, state.frames + found, logp, rows, capacity
         )
-        symbols = jnp.where(first == 0, search.symbols, 0) + 1
-        full = symbols >= max_symbols
-        stay = emits & ~full
-        frame = jnp.where(emits, found + full, search.frame + window)
-        frame = jnp.where(hypotheses.counts >= capacity, lengths, jnp.minimum(frame, lengths))
-        symbols = jnp.where(stay, symbols, 0)
+
+        duration = jnp.zeros(batch, jnp.int32) if ahead is None else ahead[rows, inside]
+        symbols = jnp.where(place == 0, search.symbols, 0) + 1
+        stays = emits & (duration == 0)
+        full = stays & (symbols >= max_symbols)
+        frame = jnp.where(emits, found + jnp.where(full, 1, duration), found)
+        frame = jnp.where(hypotheses.counts >= capacity, jnp.maximum(frame, lengths), frame)
+        symbols = jnp.where(stays & ~full, symbols, 0)
 
         def step(carry):
             return where_rows(emits, model.predict_step(tokens, carry[1]), carry)
@@ -132,29 +134,47 @@ def greedy(
         )
         return _Search(hypotheses, prediction, predicted, frame, symbols)
 
-    empty = empty_hypotheses(batch, capacity)
+    empty = empty_hypotheses((batch,), capacity)
+    # The last jump of the chunk before may have gone into this one, or beyond.
+    frame = state.skip if capacity else jnp.maximum(state.skip, lengths)
     zeros = jnp.zeros((batch,), jnp.int32)
-    frame = zeros if capacity else lengths
     search = _Search(empty, state.prediction, state.predicted, frame, zeros)
     search = jax.lax.while_loop(unfinished, advance, search)
-    after = DecoderState(search.prediction, search.predicted, state.frames + lengths, state.skip)
+    skip = jnp.maximum(search.frame - lengths, 0)
+    after = DecoderState(search.prediction, search.predicted, state.frames + lengths, skip)
     return search.hypotheses, after
 
 
+def _heads(
+    model: Transducer, encoded: jax.Array, predicted: jax.Array
+) -> tuple[jax.Array, jax.Array | None]:
+    """(logits [B, W, V], frames [B, W] that the likeliest durations go on by; None without)."""
+    if not model.config.joint.durations:
+        return model.joint(encoded, predicted), None
+    logits, durations = model.joiner.with_durations(encoded, predicted)
+    steps = jnp.asarray(model.config.joint.durations, jnp.int32)
+    return logits, steps[jnp.argmax(durations, axis=-1)]
+
+
 def where_rows(rows: jax.Array, new: Any, old: Any) -> Any:
-    """`new` in the rows [B] that are true, `old` elsewhere; trees whose leaves are [B, ...]."""
-    return jax.tree.map(
-        lambda a, b: jnp.where(rows.reshape((-1,) + (1,) * (a.ndim - 1)), a, b), new, old
-    )
+    """`new` in the rows [B] that are true, `old` elsewhere; trees whose leaves are [B, ...], or
+    [B * channels, ...] where a channel's rows follow their row."""
+
+    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
+        chosen = jnp.repeat(rows, a.shape[0] // rows.shape[0])
+        return jnp.where(chosen.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(choose, new, old)
 
 
-def empty_hypotheses(batch: int, capacity: int) -> Hypotheses:
-    """Room for `capacity` tokens in each row."""
+def empty_hypotheses(rows: tuple[int, ...], capacity: int) -> Hypotheses:
+    """Room for `capacity` tokens in each row of leaves [*rows, capacity]."""
+    numbers = jnp.zeros((*rows, capacity), jnp.int32)
     return Hypotheses(
-        tokens=jnp.zeros((batch, capacity), jnp.int32),
-        frames=jnp.zeros((batch, capacity), jnp.int32),
-        logp=jnp.zeros((batch, capacity), jnp.float32),
-        counts=jnp.zeros((batch,), jnp.int32),
+        tokens=numbers,
+        frames=numbers,
+        logp=jnp.zeros((*rows, capacity), jnp.float32),
+        counts=jnp.zeros(rows, jnp.int32),
     )
 
 

@@ -1,11 +1,5 @@
 """Log-mel features inside jit: Kaldi's definition, causal, the same whole or streamed.
 
-The short-time spectrum is a matrix product with the DFT rather than an FFT: it shards like any
-other matmul, and only the bins that a mel filter looks at are computed. A frame is folded about
-its centre first: its even part meets only cosines and its odd part only sines. That halves the
-work, and with DC and pre-emphasis taken off before the product it rounds ten times less than one
-matrix for everything.
-
 Frame `i` sees samples up to `(i + 1) * hop` and none after: the signal is padded on the left with
 `window - hop` zeros.
 
@@ -15,23 +9,30 @@ Sources: Kaldi `feature-window.cc`, `mel-computations.cc` (HTK mel scale).
 import dataclasses
 import functools
 import math
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-PREEMPHASIS = 0.97
+from .layers import mask_frames
+from .mel import (
+    FoldedDFT,
+    Framing,
+    emphasise,
+    folded_dft,
+    mask_samples,
+    mel_energies,
+    triangles,
+    used_bins,
+)
 
-# XLA's CPU backend multiplies small matrices by another kernel, which adds in another order (below
-# 56 rows here, jax 0.10). Filling up to this many makes features of chunks those of the whole to
-# the bit, instead of up to 3e-5 apart, for 0.1 ms a step.
-_MIN_ROWS = 64
+PREEMPHASIS = 0.97
 
 
 @dataclasses.dataclass(frozen=True)
-class FrontendConfig:
+class FrontendConfig(Framing):
     """Log-mel features, stacking and normalisation.
 
     Attributes:
@@ -66,34 +67,9 @@ class FrontendConfig:
             raise ValueError(f"a window holds an even number of samples, not {self.window}")
 
     @property
-    def window(self) -> int:
-        """Samples in a frame."""
-        return round(self.window_s * self.sample_rate)
-
-    @property
-    def hop(self) -> int:
-        """Samples between frames."""
-        return round(self.hop_s * self.sample_rate)
-
-    @property
-    def step(self) -> int:
-        """Samples between feature vectors."""
-        return self.hop * self.stack
-
-    @property
     def context(self) -> int:
         """Samples of the past that the next frame needs."""
         return self.window - self.hop
-
-    @property
-    def size(self) -> int:
-        """Width of a feature vector."""
-        return self.bins * self.stack
-
-    @property
-    def tail(self) -> int:
-        """Samples of silence after an utterance."""
-        return round(self.tail_s * self.sample_rate)
 
 
 class FeatureStats(nnx.Variable):
@@ -121,12 +97,8 @@ def mel_filters(config: FrontendConfig) -> tuple[np.ndarray, np.ndarray]:
 
     low, high = mel(np.array([config.low_hz, config.high_hz]))
     edges = np.linspace(low, high, config.bins + 2)
-    at = mel(np.arange(n_fft // 2) * config.sample_rate / n_fft)[:, None]
-    rising = (at - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - at) / (edges[2:] - edges[1:-1])
-    weights = np.maximum(0.0, np.minimum(rising, falling))
-    used = np.flatnonzero(weights.any(axis=1))
-    return used, weights[used]
+    at = mel(np.arange(n_fft // 2) * config.sample_rate / n_fft)
+    return used_bins(triangles(at, edges))
 
 
 def _fft_size(config: FrontendConfig) -> int:
@@ -134,14 +106,8 @@ def _fft_size(config: FrontendConfig) -> int:
 
 
 @functools.lru_cache(maxsize=8)
-def _folded_dft(config: FrontendConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Hamming window [half], cosines and sines [half, K], outwards from a frame's centre."""
-    n = config.window
-    window = 0.54 - 0.46 * np.cos(2 * np.pi * np.arange(n) / (n - 1))
-    used, _ = mel_filters(config)
-    phase = 2 * np.pi * np.outer(np.arange(n // 2) + 0.5, used) / _fft_size(config)
-    outwards = window[n // 2 :].astype(np.float32)
-    return outwards, np.cos(phase).astype(np.float32), np.sin(phase).astype(np.float32)
+def _folded_dft(config: FrontendConfig) -> FoldedDFT:
+    return folded_dft(config.window, 0.54, _fft_size(config), mel_filters(config)[0])
 
 
 def log_mel(samples: jax.Array, config: FrontendConfig) -> jax.Array:
@@ -157,15 +123,8 @@ def log_mel(samples: jax.Array, config: FrontendConfig) -> jax.Array:
     return _log_mel_of_padded(padded, config)
 
 
-class WithTail(Protocol):
-    """What `append_tail` needs of a front end's configuration."""
-
-    @property
-    def tail(self) -> int: ...
-
-
 def append_tail(
-    samples: jax.Array, lengths: jax.Array, config: WithTail
+    samples: jax.Array, lengths: jax.Array, config: Framing
 ) -> tuple[jax.Array, jax.Array]:
     """Silence of `config.tail_s` after the end of every utterance.
 
@@ -179,9 +138,7 @@ def append_tail(
     Returns:
       `(samples [B, N + tail], lengths [B])`; a row of no samples stays empty.
     """
-    within = jnp.arange(samples.shape[1])[None, :] < lengths[:, None]
-    samples = jnp.where(within, samples, jnp.zeros_like(samples))
-    samples = jnp.pad(samples, ((0, 0), (0, config.tail)))
+    samples = jnp.pad(mask_samples(samples, lengths), ((0, 0), (0, config.tail)))
     return samples, jnp.where(lengths > 0, lengths + config.tail, 0)
 
 
@@ -192,17 +149,9 @@ def _on_int16_scale(samples: jax.Array) -> jax.Array:
 
 def _log_mel_of_padded(padded: jax.Array, config: FrontendConfig) -> jax.Array:
     """[B, window - hop + N] -> [B, N // hop, bins]."""
-    window, cosines, sines = _folded_dft(config)
-    _, filters = mel_filters(config)
-    late, early = _folded_frames(padded, config)
-    batch, count, half = late.shape
-    rows = batch * count
-    fill = ((0, max(0, _MIN_ROWS - rows)), (0, 0))
-    even = jnp.pad(((late + early) * window[None, None, :]).reshape(rows, half), fill)
-    odd = jnp.pad(((late - early) * window[None, None, :]).reshape(rows, half), fill)
-    multiply = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    power = multiply(even, cosines) ** 2 + multiply(odd, sines) ** 2
-    energy = multiply(power, filters.astype(np.float32))[:rows].reshape(batch, count, config.bins)
+    energy = mel_energies(
+        *_folded_frames(padded, config), _folded_dft(config), mel_filters(config)[1]
+    )
     return jnp.log(jnp.maximum(energy, config.floor))
 
 
@@ -216,10 +165,8 @@ def _folded_frames(padded: jax.Array, config: FrontendConfig) -> tuple[jax.Array
     window, hop, half = config.window, config.hop, config.window // 2
     count = (padded.shape[1] - config.context) // hop
     start = jnp.arange(count)[:, None] * hop
-    before, after = padded[:, :-1], padded[:, 1:]
-    # after - 0.97 before, of which the larger term is exact on integers: it rounds far less.
-    emphasised = (after - before) + (1.0 - PREEMPHASIS) * before
     # Of sample n it lies at n - 1.
+    emphasised = emphasise(padded, PREEMPHASIS)
     late = emphasised[:, start + np.arange(half - 1, window - 1)[None, :]]
     early = emphasised[:, start + np.arange(half - 2, -1, -1)[None, :]]
     early = jnp.concatenate([early, (1.0 - PREEMPHASIS) * padded[:, start]], axis=-1)
@@ -257,13 +204,10 @@ class LogMel(nnx.Module):
         Returns:
           `(x [B, T, size] float32, lengths [B])` with T = N // step; x is 0 after its length.
         """
-        within = jnp.arange(samples.shape[1])[None, :] < lengths[:, None]
-        # Zero before arithmetic: padding may hold NaN.
-        samples = jnp.where(within, samples, jnp.zeros_like(samples))
+        samples = mask_samples(samples, lengths)
         x, _ = self.step(samples, self.init_state(samples.shape[0]))
         lengths = lengths // self.config.step
-        within = jnp.arange(x.shape[1])[None, :] < lengths[:, None]
-        return jnp.where(within[:, :, None], x, 0.0), lengths
+        return mask_frames(x, lengths), lengths
 
     def init_state(self, batch: int) -> FrontendState:
         """The state before the first sample."""

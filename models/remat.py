@@ -9,7 +9,7 @@ blocks by `run_block`; a stream has no backward pass, and is not concerned.
 Source: Chen et al. 2016, "Training deep nets with sublinear memory cost", arXiv 1604.06174.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -57,3 +57,18 @@ def run_block(block: Any, *args: Any, **kwargs: Any) -> Any:
     out, rest = jax.checkpoint(pure, policy=_SAVED[policy])(*plain, args, kwargs)
     nnx.update(block, rest)  # batch normalisation has moved its running statistics
     return out
+
+
+def run_blocks(
+    blocks: Iterable[Any], x: Any, states: Iterable[Any], keys: Iterable[Any], *args: Any
+) -> tuple[Any, tuple[Any, ...]]:
+    """Blocks one after another, `x, state = block(x, state, *args, key=key)` by `run_block`.
+
+    Returns:
+      `(x, the blocks' states)`.
+    """
+    after = []
+    for block, state, key in zip(blocks, states, keys, strict=True):
+        x, state = run_block(block, x, state, *args, key=key)
+        after.append(state)
+    return x, tuple(after)

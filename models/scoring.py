@@ -2,7 +2,7 @@
 
 A scorer is a pytree of arrays that goes into jit as an argument. It keeps a state for each
 hypothesis, and what it adds to a label's log-probability depends on that state and the label alone;
-blank is never touched. `models.beam` states the contract.
+blank is never touched. `models.beam_state` states the contract.
 
 N-grams are kept as sparse arcs over a dense row of unigrams, so that memory is in proportion to
 them; phrases, of which there are few, as a dense table.

@@ -10,6 +10,20 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+CARD = """---
+language: en
+license: cc-by-4.0
+model-index:
+- name: parakeet
+  results:
+  - task: {type: automatic-speech-recognition}
+    dataset: {name: LibriSpeech (clean), config: other, split: test}
+    metrics: [{type: wer, value: 1.69, name: Test WER}]
+  - dataset: nonsense
+---
+# Parakeet
+"""
+"""What a source says of itself."""
 GOLDEN = Path(__file__).parent / "golden" / "imported.npz"
 # NeMo's names, from transformers'.
 NAMES = (

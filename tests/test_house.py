@@ -71,7 +71,12 @@ def test_packages_listed_are_the_folders_that_have_an_init():
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("requirements.lock", "jax"), ("meetings.lock", "meeteval")]
+    ("name", "package"),
+    [
+        ("requirements.lock", "jax"),
+        ("meetings.lock", "meeteval"),
+        ("docs.lock", "zensical"),
+    ],
 )
 def test_the_locks_have_hashes_one_version_and_no_address(name: str, package: str):
     lock = (ROOT / name).read_text()
@@ -79,6 +84,15 @@ def test_the_locks_have_hashes_one_version_and_no_address(name: str, package: st
     assert "--index" not in lock
     assert "--hash=sha256:" in lock
     assert sum(line.startswith(f"{package}==") for line in lock.splitlines()) == 1
+
+
+def test_rooms_load_when_they_are_asked_for():
+    import parley
+
+    for room in MAY_IMPORT:
+        assert getattr(parley, room).__name__ == f"parley.{room}"
+    with pytest.raises(AttributeError, match="no attribute 'rooms'"):
+        _ = parley.rooms
 
 
 def test_files_stay_readable():

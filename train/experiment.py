@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from ..data.cohort_rows import CohortTold
 from .recipe import Recipe
 from .speakers.recipe import AnyRecipe, SpeakerRecipe
 
@@ -23,7 +24,7 @@ lies is said when the experiment is run, and enters no result."""
 
 
 COHORTS = "cohorts.json"
-"""In the specs of a row's training: to which cohorts its speakers belong, see `CohortsOf`."""
+"""In the specs of a row: to which cohorts its speakers belong, see `CohortsOf`."""
 
 SPLITS = ("discovery", "ranking", "report")
 """Conditions under which a row looks for cohorts: on the speakers of the first they are found, on
@@ -41,6 +42,8 @@ class Condition:
     data: str
     """A corpus's spec, see `open_corpus`."""
     split: str = "test"
+    told: CohortTold = "true"
+    """What a model that is told cohorts is told of the speakers'."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class CohortsOf:
     kind: str
     """One of those that it `finds`."""
     speech: str
-    """The corpus (its train split) whose speakers are assigned; `COHORTS` stands for the file."""
+    """The corpus (its train split) whose speakers are assigned; `COHORTS` stands for the file, in
+    training and in the conditions."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,13 @@ class Row:
         """The row whose model it starts from, or none."""
         start = self.recipe.init_from
         return start.removeprefix(FROM_ROW) if start.startswith(FROM_ROW) else ""
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The rows whose files it takes: the model that it starts from, the cohorts."""
+        return tuple(
+            dict.fromkeys(filter(None, (self.begins_as, self.cohorts.row if self.cohorts else "")))
+        )
 
 
 @dataclass(frozen=True)
@@ -113,13 +124,17 @@ class Experiment:
     Raises:
       ValueError: two rows or two conditions of one part share a name, a baseline is no group, or
         a row starts from one that is not run before it, or takes cohorts from one that does not
-        find them.
+        find them, or the small version names a row that there is not, or lacks one that another
+        needs.
     """
 
     name: str
     title: str
     question: str
     parts: tuple[Part, ...]
+    small: tuple[str, ...] = ()
+    """Names of the rows of its small version: what the main claim compares, with one seed. None
+    where it has no small version."""
 
     def __post_init__(self) -> None:
         names = [row.name for row in self.rows]
@@ -136,6 +151,11 @@ class Experiment:
                 for other in self.rows[:i]
             ):
                 raise ValueError(f"{self.name}: {row.name} takes cohorts that are not found")
+        for name in self.small:
+            if name not in names:
+                raise ValueError(f"{self.name}: its small version names {name!r}")
+            if lacking := set(self.row(name).needs) - set(self.small):
+                raise ValueError(f"{self.name}: its small version lacks {lacking.pop()!r}")
 
     @property
     def rows(self) -> tuple[Row, ...]:

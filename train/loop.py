@@ -46,7 +46,7 @@ from .requirements import require_consistent
 from .run_folder import claim, own_tokenizer, row_multiple, write_quarantine
 from .sharding import batch_sharding, make_mesh, put_batch
 from .start import Start, initial_state
-from .step import make_train_step
+from .step import make_train_step, without_adapters
 from .trace import Trace
 from .validation import Validation, hold_out
 
@@ -109,7 +109,7 @@ class TrainResult:
     recipe: Recipe
     graphdef: Any
     params: Any
-    """Averaged weights (EMA), nested dicts of arrays."""
+    """Averaged weights (EMA), nested dicts of arrays; adapters are a part of them."""
     frozen: Any
     tokenizer: Tokenizer
     steps: int
@@ -211,11 +211,13 @@ def _train(
     )
     notes = [held_out] if held_out else []
     done = drive(task, run_dir, resume=resume, notes=notes, profile=profile)
+    trained = to_host(done.state.ema), to_host(done.state.frozen)
+    graphdef, params, frozen = without_adapters(recipe, graphdef, *trained)
     return TrainResult(
         recipe=recipe,
         graphdef=graphdef,
-        params=to_host(done.state.ema),
-        frozen=to_host(done.state.frozen),
+        params=params,
+        frozen=frozen,
         tokenizer=tokenizer,
         steps=recipe.steps,
         wer=done.rates["wer"],

@@ -109,6 +109,19 @@ class FisherConfig:
 
 
 @dataclass(frozen=True)
+class LoraConfig:
+    """Low-rank adapters (`models.adapters`); the model that comes out has them in its weights."""
+
+    rank: int = 0
+    """Of each layer's adapter; with one, adapters are all that is trained. 0: none."""
+    layers: str = r"^encoder\.blocks\."
+    """Regular expression that is looked for in the names of linear layers
+    (encoder.blocks.0.attention.attention.query), among those of `parts`."""
+    alpha: float = 16.0
+    """What they learn counts alpha / rank times."""
+
+
+@dataclass(frozen=True)
 class AdaptConfig:
     """How a run stays near the model that it starts from (`train.adaptation`)."""
 
@@ -132,6 +145,7 @@ class AdaptConfig:
     (`train.losses.distillation`)."""
     distill_stride: int = 4
     """One in so many frames is compared."""
+    lora: LoraConfig = field(default_factory=LoraConfig, metadata=LATER)
 
 
 @dataclass(frozen=True)

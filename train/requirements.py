@@ -55,3 +55,16 @@ def require_consistent(recipe: Recipe) -> None:
         raise InputError("--adapt.distill-stride is a number of frames: at least 1.")
     if recipe.adapt.weight < 0.0 or recipe.adapt.distill < 0.0:
         raise InputError("--adapt.weight and --adapt.distill are weights: 0 or more.")
+    lora = recipe.adapt.lora
+    if lora.rank < 0:
+        raise InputError("--adapt.lora.rank is a number of columns: at least 1, or 0 for none.")
+    if lora.rank and not recipe.init_from:
+        raise InputError(
+            "--adapt.lora.rank leaves a model's own weights as they are: name one that has learned "
+            "something, by --init-from or as the folder to train."
+        )
+    if lora.rank and recipe.adapt.anchor != "none":
+        raise InputError(
+            "an anchor holds weights that are trained, and of adapters none was there before: "
+            "leave out --adapt.anchor or --adapt.lora.rank."
+        )

@@ -14,10 +14,12 @@ from jax.sharding import Mesh
 from ..data.corpus import Corpus
 from ..data.errors import InputError
 from ..data.tokenizer import Tokenizer
+from ..models.adapters import ADAPTERS, with_places
 from ..models.frontend import FrontendConfig, log_mel
 from .recipe import Recipe
 from .sharding import shardings
 from .step import TrainState, build_model, merge_model, split_model
+from .weights import merge_trees, part_of
 
 STATISTICS_UTTERANCES = 256
 ADDED_PARTS = (
@@ -36,11 +38,22 @@ ADDED_PARTS = (
 
 
 @dataclass(frozen=True)
-class Start:
-    """Weights, feature statistics and tokeniser that a run begins from."""
+class StartWeights:
+    """Weights and feature statistics that a run begins from."""
 
     params: Any
     frozen: Any
+
+    @property
+    def weights(self) -> dict[Any, Any]:
+        """Both in one tree, as files have them."""
+        return merge_trees(self.params, self.frozen)
+
+
+@dataclass(frozen=True)
+class Start(StartWeights):
+    """The same and the tokeniser, of a recogniser."""
+
     tokenizer: Tokenizer
     data: tuple[str, str] = ("", "")
     """The corpus that the weights were trained on and its split; '' where that is not known."""
@@ -66,12 +79,19 @@ def initial_state(
     graphdef, shapes = abstract_state(recipe, optimizer)
     places = shardings(shapes, mesh)
     if start is not None:
-        fits((start.params, start.frozen), (shapes.params, shapes.frozen), ADDED_PARTS)
+        given = start.weights
+        wanted = merge_trees(shapes.params, shapes.frozen)
+        if recipe.adapt.lora.rank:
+            # What is born fresh would stay as it is born.
+            given = with_places(given, wanted)
+            fits(given, wanted, ADAPTERS, more_tokens=False)
+        else:
+            fits(given, wanted, ADDED_PARTS)
 
-        def from_start(params: Any, frozen: Any) -> TrainState:
-            return state_of(*over(fresh(), (params, frozen)))
+        def from_start(given: Any) -> TrainState:
+            return state_of(*over(fresh(), given))
 
-        state = jax.jit(from_start, out_shardings=places)(start.params, start.frozen)
+        state = jax.jit(from_start, out_shardings=places)(given)
         return graphdef, state, places
     state = jax.jit(lambda: state_of(*fresh()), out_shardings=places)()
     if not isinstance(recipe.model.frontend, FrontendConfig):  # without statistics of the data
@@ -114,7 +134,9 @@ def _state_of(
     )
 
 
-def fits(given: Any, shapes: Any, added_parts: tuple[str, ...] = ()) -> None:
+def fits(
+    given: Any, shapes: Any, added_parts: tuple[str, ...] = (), *, more_tokens: bool = True
+) -> None:
     """Raises InputError where weights are not those of a model with these shapes: it may have
     `added_parts` beyond them, and more tokens in its vocabulary."""
 
@@ -125,6 +147,7 @@ def fits(given: Any, shapes: Any, added_parts: tuple[str, ...] = ()) -> None:
     have, need = by_path(given), by_path(shapes)
     added = {k for k in need.keys() - have.keys() if any(f"['{p}']" in k for p in added_parts)}
     grown = {k for k in have.keys() & need.keys() if _more_tokens(k, have[k], need[k])}
+    grown = grown if more_tokens else set()
     known = (have.keys() | need.keys()) - added - grown
     odd = sorted(k for k in known if have.get(k) != need.get(k))
     if odd:
@@ -143,15 +166,20 @@ def _more_tokens(path: str, have: tuple[int, ...], need: tuple[int, ...]) -> boo
     return len(have) == len(need) and others[0] == others[1] and have[axis] < need[axis]
 
 
-def over(fresh: Any, given: Any) -> Any:
-    """The tree `fresh` with the leaves that `given` has; what a leaf has beyond stays fresh."""
-    if isinstance(fresh, tuple):
-        return tuple(over(f, g) for f, g in zip(fresh, given, strict=True))
+def over(fresh: tuple[Any, Any], weights: Any) -> tuple[Any, Any]:
+    """(parameters, variables without a gradient) with the leaves that `weights` has of either; what
+    a leaf has beyond stays fresh."""
+    params, frozen = fresh
+    whole = _over(merge_trees(params, frozen), weights)
+    return part_of(whole, params), part_of(whole, frozen)
+
+
+def _over(fresh: Any, given: Any) -> Any:
     if not isinstance(fresh, Mapping):
         if fresh.shape != given.shape:
             return fresh.at[tuple(slice(n) for n in given.shape)].set(given)
         return given
-    return {k: over(v, given[k]) if k in given else v for k, v in fresh.items()}
+    return {k: _over(v, given[k]) if k in given else v for k, v in fresh.items()}
 
 
 def feature_statistics(corpus: Corpus, config: FrontendConfig) -> tuple[np.ndarray, np.ndarray]:

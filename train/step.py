@@ -1,6 +1,7 @@
 """One training step as a pure function, and the state that it maps to the next."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -12,6 +13,8 @@ from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 
 from ..data.augment import spec_augment, warp_frequency
+from ..data.errors import InputError
+from ..models.adapters import Adapter, add_adapters, has_adapters, merged
 from ..models.cost import gated_cost
 from ..models.encoders.amortized import AmortizedEncoder
 from ..models.encoders.separator import SeparatorEncoder
@@ -37,7 +40,8 @@ from .losses import (
 from .losses.distillation import collapsed_divergence, every_frame
 from .losses.turns import activity_loss, marker_penalties
 from .optimizer import guarded_update, keep_where, learning_rate
-from .recipe import Recipe
+from .recipe import LoraConfig, Recipe
+from .weights import merge_trees, part_of
 
 Batch = Mapping[str, jax.Array]
 
@@ -59,14 +63,40 @@ class TrainState(NamedTuple):
 
 
 def build_model(recipe: Recipe) -> Transducer:
+    """Raises InputError where the recipe's adapters fit no layer of the model."""
     dtype = jnp.bfloat16 if recipe.precision == "bfloat16" else jnp.float32
-    return Transducer(recipe.model, rngs=weight_keys(recipe.seed), dtype=dtype)
+    rngs = weight_keys(recipe.seed)
+    model = Transducer(recipe.model, rngs=rngs, dtype=dtype)
+    lora = recipe.adapt.lora
+    if lora.rank:
+        allowed = partial(trains, recipe.adapt)
+        try:
+            add_adapters(
+                model, lora.layers, lora.rank, lora.alpha / lora.rank, rngs=rngs, allowed=allowed
+            )
+        except ValueError as error:
+            raise InputError(f"--adapt.lora does not fit this model: {error}.") from None
+    return model
 
 
 def split_model(model: nnx.Module) -> tuple[Any, Any, Any]:
-    """(graph definition, trained parameters, variables without a gradient) of a model."""
-    graphdef, params, frozen = nnx.split(model, nnx.Param, ...)
+    """(graph definition, trained parameters, variables without a gradient) of a model; where it has
+    adapters, these are what is trained."""
+    trained = Adapter if has_adapters(model) else nnx.Param
+    graphdef, params, frozen = nnx.split(model, trained, ...)
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(frozen)
+
+
+def without_adapters(recipe: Recipe, graphdef: Any, params: Any, frozen: Any) -> tuple[Any, ...]:
+    """(graph definition, parameters, variables without a gradient) of a trained model as everybody
+    else knows it: what adapters have learned is a part of its weights."""
+    lora = recipe.adapt.lora
+    if not lora.rank:
+        return graphdef, params, frozen
+    weights = merged(merge_trees(params, frozen), lora.alpha / lora.rank)
+    plain = replace(recipe, adapt=replace(recipe.adapt, lora=LoraConfig()))
+    graphdef, *shapes = split_model(nnx.eval_shape(lambda: build_model(plain)))
+    return graphdef, *(part_of(weights, shape) for shape in shapes)
 
 
 def merge_model(graphdef: Any, params: Any, frozen: Any) -> Transducer:

@@ -112,5 +112,21 @@ def _fill(tree: Mapping[Any, Any], found: Mapping[str, np.ndarray], prefix: str)
     return filled
 
 
+def merge_trees(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Nested dicts with the leaves of both; they share none."""
+    merged = dict(a)
+    for key, value in b.items():
+        merged[key] = merge_trees(merged[key], value) if key in merged else value
+    return merged
+
+
+def part_of(tree: Mapping[Any, Any], template: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The leaves of `tree` that `template` has."""
+    return {
+        key: part_of(tree[key], value) if isinstance(value, Mapping) else tree[key]
+        for key, value in template.items()
+    }
+
+
 def _first_line(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:120]

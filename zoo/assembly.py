@@ -21,6 +21,7 @@ class Assembly:
     def __init__(self, recognizer: Programs):
         tokenizer, step = recognizer.tokenizer, recognizer.frame_s
         self.channels = recognizer.channels
+        self._frame_s = step
         self._single: Assembler | None = None
         self._parts: list[_Channel] = []
         if self.channels == 1 and not tokenizer.markers:
@@ -43,9 +44,12 @@ class Assembly:
         """Turns that have ended, in the order of their beginnings."""
         return _in_order(turn for part in self._parts for turn in part.turns)
 
-    @property
-    def spoke_at(self) -> float | None:
-        """End of the frame that the last token was emitted in, in seconds; None: none was."""
+    def spoke_at(self, tentative: Sequence[Sequence[Token]] = ()) -> float | None:
+        """End of the frame that the last token was emitted in, those to come included, in seconds;
+        None: none was."""
+        frames = [row[-1].frame for row in tentative if row]
+        if frames:
+            return (max(frames) + 1) * self._frame_s
         if self._single is not None:
             return self._single.spoke_at
         return max((p.spoke_at for p in self._parts if p.spoke_at is not None), default=None)

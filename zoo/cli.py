@@ -1,27 +1,17 @@
 """The command line: `parley list`, `show`, `transcribe`, `evaluate`, `train`...
 
-A command is a function of its arguments that returns the exit status; its module is imported when
-it is called for, so that `parley list` answers before JAX could have been imported. What a user
-did wrong is one sentence on stderr and status 2, never a traceback.
+What a user did wrong is one sentence on stderr and status 2, never a traceback.
 """
 
 import errno
-import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from ..data.errors import InputError
+from .commands import Command, Commands
 
-
-class Command(NamedTuple):
-    module: str
-    function: str
-    summary: str
-
-
-COMMANDS = {
+_TABLE = {
     "list": Command("commands_lookup", "list_command", "the models that there are"),
     "search": Command("commands_lookup", "search_command", "the model for a purpose"),
     "compare": Command("commands_compare", "compare_command", "models side by side"),
@@ -47,16 +37,22 @@ COMMANDS = {
     "push": Command("commands_hub", "push_command", "a model to the Hugging Face Hub"),
     "experiment": Command("commands_experiment", "experiment_command", "run a comparison"),
 }
-_EXAMPLES = """examples:
-  parley list --streaming --max-params 2e6
-  parley transcribe rnnt-tiny recording.wav
-  arecord -q -f S16_LE -r 16000 -c 1 | parley stream rnnt-tiny -
-  parley evaluate rnnt-tiny --data assistant --split test --by accent
-  parley verify a.wav b.wav
-  parley import nvidia/parakeet-tdt-0.6b-v2 --out parakeet
-  parley train rnnt-tiny --run-dir runs/mine --optimizer.peak-lr 2e-3
-  parley experiment encoders --dry-run
+_EXAMPLES = """
+parley list --streaming --max-params 2e6
+parley transcribe rnnt-tiny recording.wav
+arecord -q -f S16_LE -r 16000 -c 1 | parley stream rnnt-tiny -
+parley evaluate rnnt-tiny --data assistant --split test --by accent
+parley verify a.wav b.wav
+parley import nvidia/parakeet-tdt-0.6b-v2 --out parakeet
+parley train rnnt-tiny --run-dir runs/mine --optimizer.peak-lr 2e-3
+parley experiment encoders --dry-run
 """
+COMMANDS = Commands(
+    "parley",
+    "Streaming speech recognition: look models up, run them, train them.",
+    _TABLE,
+    _EXAMPLES,
+)
 # What a path that the user gave can make the system say.
 _USERS_ERRNO = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT),
@@ -92,32 +88,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(usage(), end="")
-        return 0 if arguments else 2
-    if arguments[0] in ("-V", "--version", "version"):
+    if arguments and arguments[0] in ("-V", "--version", "version"):
         from importlib.metadata import version
 
         print(f"parley {version('parley-asr')}")
         return 0
-    name, *rest = arguments
-    if name not in COMMANDS:
-        from .registry import unknown_name
-
-        raise unknown_name(name, list(COMMANDS), "command", "parley --help")
-    command = COMMANDS[name]
-    module = importlib.import_module(f".{command.module}", __package__)
-    function: Callable[[list[str]], int] = getattr(module, command.function)
-    return function(rest)
-
-
-def usage() -> str:
-    lines = "\n".join(f"  {name:<11} {command.summary}" for name, command in COMMANDS.items())
-    return (
-        "usage: parley COMMAND ...\n\nStreaming speech recognition: look models up, run them, "
-        f"train them.\n\ncommands:\n{lines}\n\n{_EXAMPLES}\n"
-        "Each command explains itself: parley COMMAND --help\n"
-    )
+    return COMMANDS.run(arguments)
 
 
 def _fail(sentence: str) -> int:

@@ -2,20 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ..data.cohort_rows import CohortRows
+from ..data.cohort_rows import CohortRows, CohortTold
 from ..data.corpus import Corpus, quarantined
 from ..data.errors import InputError
 from ..data.views import SelectedCorpus
 from .evaluation import Evaluation, evaluate
 from .recognizer import Recognizer
 from .transcriber import Transcriber
-
-CohortTold: TypeAlias = Literal["unknown", "true", "shuffled"]
-"""shuffled: speakers exchange their cohorts, so that each cohort is told as often as it is true."""
 
 
 def of_cohort(model: Transcriber, cohort: str | Sequence[float]) -> Transcriber:
@@ -81,6 +77,11 @@ def shuffled(rows: np.ndarray, speakers: Sequence[str], seed: int) -> np.ndarray
     names, first, own = np.unique(speakers, return_index=True, return_inverse=True)
     partner = np.random.default_rng(seed).permutation(len(names))
     return rows[first[partner]][own]
+
+
+def is_told_cohorts(model: Transcriber) -> bool:
+    recognizer = model.recognizer
+    return isinstance(recognizer, Recognizer) and recognizer.cohort.kind != "off"
 
 
 def _recognizer(model: Transcriber) -> Recognizer:

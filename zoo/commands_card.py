@@ -1,8 +1,6 @@
 """`parley card lint`, `render`, `refresh`, `speed` and `examples`."""
 
 import json
-import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +10,10 @@ import tyro
 from ..data.errors import InputError
 from .arguments import parse
 from .cards import CARD, Measurement, percent, read_card, render, write_card
+from .commands import Command, Commands
 from .console import remark, stdout, table
-from .registry import Entry, as_folder, find, folder_of, list_models, unknown_name
+from .markdown import verdict
+from .registry import Entry, as_folder, find, folder_of, list_models
 
 
 @dataclass(frozen=True)
@@ -107,29 +107,28 @@ class ExamplesArguments:
     """How many."""
 
 
-def card_command(argv: list[str]) -> int:
-    commands: dict[str, tuple[Callable[[list[str]], int], str]] = {
-        "lint": (_lint, "whether cards can be trusted"),
-        "render": (_render, "generated parts, brought up to date"),
-        "refresh": (_refresh, "results, measured again"),
-        "speed": (_speed, "how fast a model is here"),
-        "examples": (_examples, "recordings for the gallery"),
-    }
-    if not argv or argv[0] in ("-h", "--help"):
-        lines = "\n".join(f"  {name:<9} {summary}" for name, (_, summary) in commands.items())
-        text = (
-            f"usage: parley card COMMAND ...\n\nKeeps model cards true.\n\ncommands:\n{lines}\n\n"
-            "examples:\n  parley card lint\n  parley card refresh rnnt-tiny\n\n"
-            "Each command explains itself: parley card COMMAND --help\n"
+COMMANDS = Commands(
+    "parley card",
+    "Keeps model cards true.",
+    {
+        name: Command("commands_card", f"{name}_command", summary)
+        for name, summary in (
+            ("lint", "whether cards can be trusted"),
+            ("render", "generated parts, brought up to date"),
+            ("refresh", "results, measured again"),
+            ("speed", "how fast a model is here"),
+            ("examples", "recordings for the gallery"),
         )
-        print(text, end="", file=sys.stdout if argv else sys.stderr)
-        return 0 if argv else 2
-    if argv[0] not in commands:
-        raise unknown_name(argv[0], list(commands), "command", "parley card --help")
-    return commands[argv[0]][0](argv[1:])
+    },
+    "parley card lint\nparley card refresh rnnt-tiny",
+)
 
 
-def _lint(argv: list[str]) -> int:
+def card_command(argv: list[str]) -> int:
+    return COMMANDS.run(argv)
+
+
+def lint_command(argv: list[str]) -> int:
     given = parse(LintArguments, argv, "parley card lint")
     from .card_lint import lint_folder, lint_model
 
@@ -149,7 +148,7 @@ def _lint(argv: list[str]) -> int:
     return 2 if any(problems.values()) else 0
 
 
-def _render(argv: list[str]) -> int:
+def render_command(argv: list[str]) -> int:
     given = parse(RenderArguments, argv, "parley card render")
     from .card_lint import described
 
@@ -167,7 +166,7 @@ def _render(argv: list[str]) -> int:
     return 2 if given.check and stale else 0
 
 
-def _refresh(argv: list[str]) -> int:
+def refresh_command(argv: list[str]) -> int:
     given = parse(RefreshArguments, argv, "parley card refresh")
     from .card_measure import remeasure
 
@@ -191,7 +190,7 @@ def _refresh(argv: list[str]) -> int:
                 percent(was, old.low, old.high),
                 percent(now, new.low, new.high),
                 f"{now - was:+.2f}",
-                _verdict(now, old.low, old.high),
+                verdict(now, old.low, old.high),
             )
         stdout().print(rows)
     if given.write:
@@ -200,7 +199,7 @@ def _refresh(argv: list[str]) -> int:
     return 0
 
 
-def _speed(argv: list[str]) -> int:
+def speed_command(argv: list[str]) -> int:
     given = parse(SpeedArguments, argv, "parley card speed")
     if given.utterances < 1:
         raise InputError("--utterances is one recording or more.")
@@ -229,7 +228,7 @@ def _speed(argv: list[str]) -> int:
     return 0
 
 
-def _examples(argv: list[str]) -> int:
+def examples_command(argv: list[str]) -> int:
     given = parse(ExamplesArguments, argv, "parley card examples")
     if not 1 <= given.count <= 100:
         raise InputError("--count is 1 to 100 recordings.")
@@ -268,9 +267,3 @@ def _entry(name: str) -> Entry | Path:
 
 def _rate(result) -> float:
     return result.wer if isinstance(result, Measurement) else result.eer
-
-
-def _verdict(now: float, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return ""
-    return "within the interval" if low <= now <= high else "outside the interval"

@@ -1,5 +1,6 @@
 """`parley ngram`."""
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from ..data.arpa import estimate, write_arpa
+from ..data.arpa import TokenNGrams, estimate, write_arpa
 from ..data.corpus import open_corpus
 from ..data.errors import InputError
 from ..data.text import normalize
@@ -27,6 +28,7 @@ class NgramArguments:
 
     * parley ngram rnnt-tiny sentences.txt --out lm.arpa --order 4
     * parley ngram rnnt-tiny assistant --split train --out lm.arpa --dev assistant
+    * parley ngram rnnt-tiny sentences.txt --out lm.arpa --json
     """
 
     model: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="MODEL")]
@@ -40,6 +42,8 @@ class NgramArguments:
     """Of a corpus."""
     dev: Annotated[str | None, tyro.conf.arg(metavar="TEXT")] = None
     """Print the perplexity of this file, or of this corpus's dev split."""
+    json: bool = False
+    """Print JSON."""
 
 
 def ngram_command(argv: list[str]) -> int:
@@ -54,25 +58,52 @@ def ngram_command(argv: list[str]) -> int:
         unknown += odd
     if unknown:
         remark(f"{unknown:,} texts hold what the tokenizer cannot spell and are left out")
+    # Read first: where it is missing nothing has been counted for an hour.
+    held = _held(tokenizer, given.dev) if given.dev else []
+    if sentences:
+        remark(f"counting the n-grams of {len(sentences):,} sentences")
     model = estimate(sentences, tokenizer.vocab_size, order=given.order)
     write_arpa(given.out, model, tokenizer.pieces)
+    told = {
+        "file": str(given.out),
+        "sentences": len(sentences),
+        "left_out": unknown,
+        "ngrams": model.counts,
+    }
+    if given.dev:
+        told |= {"dev": given.dev, "dev_sentences": len(held)}
+        told["perplexity"] = _perplexity(model, held)
+    if given.json:
+        print(json.dumps(told, ensure_ascii=False))
+        return 0
     counts = ", ".join(f"{n:,} of order {k}" for k, n in enumerate(model.counts, start=1))
     print(f"{given.out}: {len(sentences):,} sentences; n-grams: {counts}")
     if given.dev:
-        import jax.numpy as jnp
-
-        from ..models.scoring import NGram
-
-        held, _ = _tokens(tokenizer, given.dev, "dev")
-        if not held:
-            raise InputError(f"{given.dev} holds no text to measure a perplexity on.")
-        longest = max(map(len, held))
-        padded = jnp.array([[*s, *[0] * (longest - len(s))] for s in held], jnp.int32)
-        lengths = jnp.array([len(s) for s in held], jnp.int32)
-        logp = NGram.build(model.orders, weight=1.0).sentences(padded, lengths)
-        perplexity = math.exp(-float(logp.sum()) / float((lengths + 1).sum()))
-        print(f"perplexity of {given.dev}: {perplexity:.2f} a token, over {len(held):,} sentences")
+        print(
+            f"perplexity of {given.dev}: {told['perplexity']:.2f} a token, over "
+            f"{told['dev_sentences']:,} sentences"
+        )
     return 0
+
+
+def _held(tokenizer: Tokenizer, source: str) -> list[list[int]]:
+    held, _ = _tokens(tokenizer, source, "dev")
+    if not held:
+        raise InputError(f"{source} holds no text to measure a perplexity on.")
+    return held
+
+
+def _perplexity(model: TokenNGrams, held: list[list[int]]) -> float:
+    """Of held-out texts, a token, sentence ends counted."""
+    import jax.numpy as jnp
+
+    from ..models.scoring import NGram
+
+    longest = max(map(len, held))
+    padded = jnp.array([[*s, *[0] * (longest - len(s))] for s in held], jnp.int32)
+    lengths = jnp.array([len(s) for s in held], jnp.int32)
+    logp = NGram.build(model.orders, weight=1.0).sentences(padded, lengths)
+    return math.exp(-float(logp.sum()) / float((lengths + 1).sum()))
 
 
 def _tokens(tokenizer: Tokenizer, source: str, split: str) -> tuple[list[list[int]], int]:

@@ -13,7 +13,7 @@ from ..data.phrases import check_phrase, read_phrases
 from ..data.tokenizer import Tokenizer
 
 if TYPE_CHECKING:
-    from ..models.beam import Scorer
+    from ..models.beam_state import Scorer
 
 
 class Options(NamedTuple):

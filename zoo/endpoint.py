@@ -7,16 +7,27 @@ begun by then that is not emitted yet, so the next stream hears the end of the p
 """
 
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ..data.audio import SAMPLE_RATE, as_samples
 from ..data.errors import InputError
-from .transcriber import Transcriber
-from .transcript import Transcript
+from .transcript import Transcript, Word
+
+if TYPE_CHECKING:
+    from .transcriber import Transcriber
 
 REHEARD_S = 0.5
 """Seconds of a pause that the next utterance hears again, at most; never more than half of it."""
+
+
+class Cut(NamedTuple):
+    """How an utterance ends: `heard_out`, the pause was as long as the silence that lets a model
+    finish, so none is added; the next one begins `again` samples back, in that pause."""
+
+    heard_out: bool
+    again: int
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,18 @@ class EndpointRules:
             or seconds >= self.hardest
         )
 
+    def cut(self, seconds: float, spoke_at: float | None, tail: int) -> Cut | None:
+        """The end of an utterance of `seconds`, if this is one; `tail`: samples of silence that let
+        the model finish."""
+        if not self.ended(seconds, spoke_at):
+            return None
+        pause = seconds - (spoke_at or 0.0)
+        # A pause as long as the tail has let the model finish: what would come now is the next
+        # utterance's, and that one hears it from its beginning.
+        if pause * SAMPLE_RATE < tail:
+            return Cut(heard_out=False, again=0)
+        return Cut(heard_out=True, again=round(min(pause / 2, REHEARD_S) * SAMPLE_RATE))
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -68,6 +91,20 @@ class Segment:
     transcript: Transcript
 
 
+def segment(transcript: Transcript, start: float, end: float) -> Segment:
+    """The utterance between `start` and `end`, in seconds; the transcript's times are its own."""
+
+    def later(word: Word) -> Word:
+        return replace(word, start=word.start + start, end=word.end + start)
+
+    words = tuple(map(later, transcript.words))
+    turns = tuple(
+        replace(t, start=t.start + start, end=t.end + start, words=tuple(map(later, t.words)))
+        for t in transcript.turns
+    )
+    return Segment(start, end, replace(transcript, words=words, turns=turns))
+
+
 class Listener:
     """A stream without an end, cut into utterances: the same however its audio is cut.
 
@@ -75,7 +112,7 @@ class Listener:
       rules: None: the whole is one utterance.
     """
 
-    def __init__(self, model: Transcriber, rules: EndpointRules | None = None):
+    def __init__(self, model: "Transcriber", rules: EndpointRules | None = None):
         self.rules = rules
         self._model = model
         self._step = model.recognizer.samples_per_step
@@ -105,9 +142,12 @@ class Listener:
         # Step by step: the rules then see the same, however the audio comes.
         while len(self._audio) - self._next >= self._step:
             self._push(self._step)
-            seconds, spoke_at = self._stream.seconds, self._stream.spoke_at
-            if self.rules is not None and self.rules.ended(seconds, spoke_at):
-                segments += self._end(seconds - (spoke_at or 0.0))
+            if self.rules is None:
+                continue
+            tail = self._model.recognizer.tail
+            cut = self.rules.cut(self._stream.seconds, self._stream.spoke_at, tail)
+            if cut is not None:
+                segments += self._end(cut)
         kept = max(0, self._next - round(REHEARD_S * SAMPLE_RATE))
         self._audio, self._next = self._audio[kept:].copy(), self._next - kept
         return segments
@@ -115,26 +155,20 @@ class Listener:
     def finish(self) -> list[Segment]:
         """The last utterance, if it said anything."""
         self._push(len(self._audio) - self._next)
-        return self._end()
+        return self._end(Cut(heard_out=False, again=0))
 
     def _push(self, count: int) -> None:
         self._stream.push(self._audio[self._next : self._next + count])
         self._next += count
         self._heard += count
 
-    def _end(self, pause: float = 0.0) -> list[Segment]:
-        """Ends the utterance, after so many seconds without a word."""
+    def _end(self, cut: Cut) -> list[Segment]:
         stream, start, end = self._stream, self._start / SAMPLE_RATE, self._heard / SAMPLE_RATE
-        # A pause as long as the tail has let the model finish: what would come now is the next
-        # utterance's, and that one hears it from its beginning.
-        heard_out = pause * SAMPLE_RATE >= self._model.recognizer.tail
-        again = round(min(pause / 2, REHEARD_S) * SAMPLE_RATE) if heard_out else 0
         self._stream = self._model.stream()
-        self._heard -= again
-        self._next -= again
+        self._heard -= cut.again
+        self._next -= cut.again
         self._start = self._heard
         if not stream.seconds:
             return []
-        found = stream.finish(tail=not heard_out)
-        words = tuple(replace(w, start=w.start + start, end=w.end + start) for w in found.words)
-        return [Segment(start, end, replace(found, words=words))] if found.text else []
+        found = stream.finish(tail=not cut.heard_out)
+        return [segment(found, start, end)] if found.text else []

@@ -60,8 +60,7 @@ class Results:
         record = self.records.get(row.name)
         if record is None or not _same_recipe(record, row.recipe):
             return "not run"
-        needed = [row.begins_as, row.cohorts.row if row.cohorts else ""]
-        if any(self.state(self.experiment.row(name)) == "not run" for name in needed if name):
+        if any(self.state(self.experiment.row(name)) == "not run" for name in row.needs):
             return "not run"  # what it began with is no longer there
         if record["status"] == "failed":
             return "failed"
@@ -77,17 +76,32 @@ class Results:
     def rows(self, state: State) -> list[Row]:
         return [row for row in self.experiment.rows if self.state(row) == state]
 
+    def finished(self) -> list[Record]:
+        """The records of finished rows, in their order."""
+        return [r for row in self.experiment.rows if (r := self.done(row)) is not None]
+
     def estimate(self, row: Row) -> float | None:
-        """Seconds that a row should take, by finished ones: of its kind of encoder, if any."""
-        finished = [r for other in self.experiment.rows if (r := self.done(other)) is not None]
-        timed = [record for record in finished if record["train_seconds"]]
-        encoder = type(row.recipe.model.encoder).__name__
-        kin = [r for r in timed if _encoder_of(r) == encoder] or timed
-        if not kin:
-            return None
-        step = median(r["train_seconds"] / r["steps"] for r in kin)
-        after = mean(sum(e["seconds"] for e in r["evaluations"].values()) for r in kin)
-        return step * row.recipe.steps + after
+        """Seconds that a row should take, by the experiment's finished ones."""
+        return expected_seconds(row, self.finished())
+
+
+def expected_seconds(row: Row, finished: Iterable[Record]) -> float | None:
+    """Seconds that a row should take: what it took when it was run, else by finished rows of its
+    kind of encoder, else by all of them; None where there is none."""
+    timed = [record for record in finished if record["train_seconds"]]
+    for record in timed:
+        if _same_recipe(record, row.recipe):
+            return record["train_seconds"] + _scoring_seconds(record)
+    encoder = type(row.recipe.model.encoder).__name__
+    kin = [r for r in timed if _encoder_of(r) == encoder] or timed
+    if not kin:
+        return None
+    step = median(r["train_seconds"] / r["steps"] for r in kin)
+    return step * row.recipe.steps + mean(map(_scoring_seconds, kin))
+
+
+def _scoring_seconds(record: Record) -> float:
+    return sum(e["seconds"] for e in record["evaluations"].values())
 
 
 def encoder_cost(record: Record, condition: str) -> float:

@@ -31,6 +31,7 @@ from ..train.experiment import COHORTS, DIGITS, Condition, with_files
 from ..train.recipe import Recipe, recipe_to_dict
 from ..train.speakers.recipe import AnyRecipe, any_recipe_from_dict
 from .cards import CARD, Training, read_card
+from .cohort_input import evaluate_told, is_told_cohorts
 from .console import audio_progress
 from .conversations import evaluate_conversations, has_turns, turn_record
 from .evaluation import Evaluation, evaluate
@@ -64,7 +65,7 @@ class Task:
     finds: tuple[str, ...] = ()
     """Kinds of cohorts to look for."""
     cohorts: str = ""
-    """The folder of the cohorts that `speech` is given to before training."""
+    """The folder of the cohorts that `speech` is given to."""
     speech: str = ""
 
     def as_json(self) -> str:
@@ -92,14 +93,14 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
     from . import load
 
     model = load(folder / "model")
-    evaluations = {c.name: _evaluate(model, c, task, folder) for c in task.conditions}
+    evaluations = {c.name: scored_under(c, model, task, folder) for c in task.conditions}
     cohorts = {}
     if task.finds:
         from .cohort_row import find_cohorts
 
         cohorts = {"cohorts": find_cohorts(task, folder)}
     gated = has_gates(read_recipe(folder / "model"))
-    amortized = {"compute": _compute(read_model(folder / "model"), task)} if gated else {}
+    amortized = {"compute": _compute(read_model(folder / "model"), task, folder)} if gated else {}
     return {
         "status": "done",
         "seed": task.recipe.seed,
@@ -111,7 +112,7 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
         "audio_hours": training.audio_hours,
         "dev_wer": _dev_wer(folder),
         **_size(folder),
-        "stream_speed": _stream_speed(model, task),
+        "stream_speed": _stream_speed(model, task, folder),
         "evaluations": evaluations,
         **amortized,
         **cohorts,
@@ -179,8 +180,18 @@ def training_of(folder: Path) -> Training:
     return training
 
 
-def _evaluate(model: Transcriber, condition: Condition, task: Task, folder: Path) -> dict[str, Any]:
-    corpus = open_corpus(condition.data.replace(DIGITS, task.digits), condition.split)
+def _open(condition: Condition, task: Task, folder: Path) -> Corpus:
+    spec = condition.data
+    for name, path in _files(task, folder).items():
+        spec = spec.replace(name, path)
+    return open_corpus(spec, condition.split)
+
+
+def scored_under(
+    condition: Condition, model: Transcriber, task: Task, folder: Path
+) -> dict[str, Any]:
+    """What a condition's speech makes of the row's model."""
+    corpus = _open(condition, task, folder)
     total = sum(corpus.utterance(i).duration for i in range(len(corpus)))
     turns: dict[str, Any] = {}
     with audio_progress(condition.name, total) as advance:
@@ -189,7 +200,10 @@ def _evaluate(model: Transcriber, condition: Condition, task: Task, folder: Path
             speakers = {c.id: _counts(c.score.words) for c in evaluation.conversations}
             turns = {"turns": turn_record(evaluation.conversations)}
         else:
-            evaluation = evaluate(model, corpus, on_audio=advance)
+            if is_told_cohorts(model):
+                evaluation = evaluate_told(model, corpus, condition.told, on_audio=advance)
+            else:
+                evaluation = evaluate(model, corpus, on_audio=advance)
             speakers = errors_of_speakers(evaluation)
             if task.finds:
                 from .cohort_row import scored
@@ -213,12 +227,10 @@ def _counts(errors: WordErrors) -> list[int]:
     return [errors.total, errors.words]
 
 
-def _compute(package: ModelPackage, task: Task) -> dict[str, Any]:
+def _compute(package: ModelPackage, task: Task, folder: Path) -> dict[str, Any]:
     """What the encoder spends under each condition; and, where gates are learned, what another
     theta makes of errors and computation under the first."""
-    corpora = {
-        c.name: open_corpus(c.data.replace(DIGITS, task.digits), c.split) for c in task.conditions
-    }
+    corpora = {c.name: _open(c, task, folder) for c in task.conditions}
     found: dict[str, Any] = {
         "conditions": {c: measure_usage(package, corpora[c]).as_dict() for c in corpora}
     }
@@ -284,10 +296,9 @@ def _size(folder: Path) -> dict[str, Any]:
     }
 
 
-def _stream_speed(model: Transcriber, task: Task) -> float | None:
+def _stream_speed(model: Transcriber, task: Task, folder: Path) -> float | None:
     """Times real time of a stream that is fed one encoder frame at a time; None: cannot stream."""
-    condition = task.conditions[0]
-    corpus = open_corpus(condition.data.replace(DIGITS, task.digits), condition.split)
+    corpus = _open(task.conditions[0], task, folder)
     audio, index = np.zeros(0, np.int16), 0
     while len(audio) < _STREAM_SECONDS * 16_000 and index < len(corpus):
         audio = np.concatenate([audio, corpus.samples(index)])

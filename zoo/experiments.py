@@ -56,12 +56,49 @@ class Options:
     results: Path = RESULTS
     runs: Path = RUNS
 
+    def after(self, began: float) -> "Options":
+        """What is left of `max_minutes` since `began` (`time.monotonic()`)."""
+        if self.max_minutes is None:
+            return self
+        spent = (time.monotonic() - began) / 60
+        return dataclasses.replace(self, max_minutes=max(self.max_minutes - spent, 0.0))
+
 
 Launch = Callable[[Task, Path], Record]
 
 
+class Pace:
+    """How long rows should take, and what is said of it before one begins."""
+
+    def expected(self, results: Results, row: Row) -> float | None:
+        """Seconds of one row; None where nothing is known."""
+        return results.estimate(row)
+
+    def left(self, results: Results, rows: Sequence[Row]) -> float | None:
+        """Seconds that rows should take; None before a first row is finished."""
+        expected = [self.expected(results, row) for row in rows]
+        known = [seconds for seconds in expected if seconds is not None]
+        return sum(known) if known else None
+
+    def announcement(self, results: Results, row: Row, waiting: Sequence[Row]) -> str:
+        rows = results.experiment.rows
+        text = f"row {rows.index(row) + 1} of {len(rows)}: {row.group}, seed {row.seed}"
+        left = self.left(results, waiting)
+        if left is None:
+            return text
+        mine = self.expected(results, row) or 0.0
+        return f"{text} (about {mine / 60:.0f} min; {len(waiting)} rows left, {left / 60:.0f} min)"
+
+
+_PACE = Pace()
+
+
 def run_experiment(
-    experiment: Experiment, options: Options = Options(), *, launch: Launch | None = None
+    experiment: Experiment,
+    options: Options = Options(),
+    *,
+    launch: Launch | None = None,
+    pace: Pace = _PACE,
 ) -> Results:
     """Runs what is left of an experiment, and returns all results.
 
@@ -88,11 +125,11 @@ def run_experiment(
         waiting = to_run(results, chosen, options)
         for i, row in enumerate(waiting):
             spent = (time.monotonic() - began) / 60
-            expected = (results.estimate(row) or 0.0) / 60
+            expected = (pace.expected(results, row) or 0.0) / 60
             if options.max_minutes is not None and spent + expected > options.max_minutes:
                 remark(f"{len(waiting) - i} rows are left for another time: {spent:.0f} min passed")
                 break
-            remark(_announcement(results, row, waiting[i:]))
+            remark(pace.announcement(results, row, waiting[i:]))
             record = _run_row(results, row, options, launch or launch_process)
             results.put(row, record)
             write_report(results)
@@ -122,23 +159,6 @@ def to_run(results: Results, chosen: Sequence[Row], options: Options) -> list[Ro
     """Those of the chosen rows that are to be run, in their order."""
     states = {"not run", "failed"} if options.retry else {"not run"}
     return [row for row in chosen if results.state(row) in states]
-
-
-def time_left(results: Results, rows: Sequence[Row]) -> float | None:
-    """Seconds that rows should take; None before a first row is finished."""
-    expected = [results.estimate(row) for row in rows]
-    known = [seconds for seconds in expected if seconds is not None]
-    return sum(known) if known else None
-
-
-def _announcement(results: Results, row: Row, waiting: Sequence[Row]) -> str:
-    rows = results.experiment.rows
-    text = f"row {rows.index(row) + 1} of {len(rows)}: {row.group}, seed {row.seed}"
-    left = time_left(results, waiting)
-    if left is None:
-        return text
-    mine = results.estimate(row) or 0.0
-    return f"{text} (about {mine / 60:.0f} min; {len(waiting)} rows left, {left / 60:.0f} min)"
 
 
 def _run_row(results: Results, row: Row, options: Options, launch: Launch) -> Record:

@@ -20,10 +20,20 @@ import yaml
 
 from ..data.errors import InputError
 from ..models.encoders.fastconformer import FastConformerConfig
-from ..models.transducer import JointConfig, PredictionConfig, TransducerConfig
-from .import_source import Foreign, Lookahead, check_chunk, fields, number, numbers
+from ..models.transducer import TransducerConfig
+from .import_source import (
+    Foreign,
+    Lookahead,
+    check_chunk,
+    check_known,
+    fields,
+    frontend_of,
+    number,
+    numbers,
+    refuse_lookahead,
+    transducer_of,
+)
 from .import_tokenizer import tokenizer_of_sentencepiece
-from .import_transformers import frontend_of
 from .import_weights import Tensors
 
 CONFIG, CHECKPOINT = "model_config.yaml", "model_weights.ckpt"
@@ -54,9 +64,9 @@ def read_nemo(path: Path, lookahead: Lookahead = None) -> Foreign:
         of another kind; or PyTorch is not installed.
     """
     try:
-        with tarfile.open(path, "r:*") as archive:
-            members = _members(archive, path)
-            config = _config(_content(archive, members, CONFIG, _MOST_CONFIG, path), path)
+        with tarfile.open(path, "r:*") as tar:
+            archive = _Archive(path, tar)
+            config = _config(archive.read(CONFIG, _MOST_CONFIG), path)
             model, scale = _model(config, lookahead, f"{path} ({CONFIG})")
             tokenizer = fields(config, "tokenizer", str(path)).get("model_path")
             name = str(tokenizer).removeprefix("nemo:")
@@ -65,8 +75,8 @@ def read_nemo(path: Path, lookahead: Lookahead = None) -> Foreign:
                     f"{path} has no SentencePiece model (its tokenizer is {tokenizer!r}): parley "
                     "import knows models with wordpieces."
                 )
-            pieces = _content(archive, members, name, _MOST_TOKENIZER, path)
-            state = _checkpoint(archive, members, path)
+            pieces = archive.read(name, _MOST_TOKENIZER)
+            state = _checkpoint(archive)
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: name a .nemo archive.") from None
     except (tarfile.TarError, EOFError, OSError) as error:
@@ -87,50 +97,42 @@ def read_nemo(path: Path, lookahead: Lookahead = None) -> Foreign:
     )
 
 
-def _members(archive: tarfile.TarFile, path: Path) -> dict[str, tarfile.TarInfo]:
-    """Regular files by their names. Raises InputError for anything that a model has no need of."""
-    found: dict[str, tarfile.TarInfo] = {}
-    for member in archive:
-        name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts:
-            raise InputError(f"{path} holds {member.name!r}, a path out of it: it is refused.")
-        if member.isdir():
-            continue
-        if not member.isreg():
-            raise InputError(f"{path} holds {member.name!r}, a link or device: it is refused.")
-        found[name.name] = member
-        if len(found) > _MOST_MEMBERS:
-            raise InputError(f"{path} holds more than {_MOST_MEMBERS} files: it is refused.")
-    return found
+class _Archive:
+    """The regular files of a tar, by their names without folders."""
 
+    def __init__(self, path: Path, tar: tarfile.TarFile):
+        """Raises InputError for anything that a model has no need of."""
+        self.path, self._tar = path, tar
+        self._members: dict[str, tarfile.TarInfo] = {}
+        for member in tar:
+            name = PurePosixPath(member.name)
+            if name.is_absolute() or ".." in name.parts:
+                raise InputError(f"{path} holds {member.name!r}, a path out of it: it is refused.")
+            if member.isdir():
+                continue
+            if not member.isreg():
+                raise InputError(f"{path} holds {member.name!r}, a link or device: it is refused.")
+            self._members[name.name] = member
+            if len(self._members) > _MOST_MEMBERS:
+                raise InputError(f"{path} holds more than {_MOST_MEMBERS} files: it is refused.")
 
-def _member(
-    archive: tarfile.TarFile,
-    members: Mapping[str, tarfile.TarInfo],
-    name: str,
-    most: int,
-    path: Path,
-) -> IO[bytes]:
-    if name not in members:
-        raise InputError(f"{path} has no {name}: it is no .nemo archive of this kind.")
-    if members[name].size > most:
-        raise InputError(
-            f"{path}: {name} has {members[name].size:,} bytes, more than such a file can have."
-        )
-    file = archive.extractfile(members[name])
-    assert file is not None  # it is a regular file
-    return file
+    def open(self, name: str, most: int) -> IO[bytes]:
+        """Raises InputError where there is none of this name, or it has more than `most` bytes."""
+        member = self._members.get(name)
+        if member is None:
+            raise InputError(f"{self.path} has no {name}: it is no .nemo archive of this kind.")
+        if member.size > most:
+            raise InputError(
+                f"{self.path}: {name} has {member.size:,} bytes, more than such a file can have."
+            )
+        file = self._tar.extractfile(member)
+        assert file is not None  # it is a regular file
+        return file
 
-
-def _content(
-    archive: tarfile.TarFile,
-    members: Mapping[str, tarfile.TarInfo],
-    name: str,
-    most: int,
-    path: Path,
-) -> bytes:
-    with _member(archive, members, name, most, path) as file:
-        return file.read()
+    def read(self, name: str, most: int) -> bytes:
+        """The content; raises InputError as `open` does."""
+        with self.open(name, most) as file:
+            return file.read()
 
 
 def _config(content: bytes, path: Path) -> Mapping[str, Any]:
@@ -145,13 +147,12 @@ def _config(content: bytes, path: Path) -> Mapping[str, Any]:
     return values
 
 
-def _checkpoint(
-    archive: tarfile.TarFile, members: Mapping[str, tarfile.TarInfo], path: Path
-) -> dict[str, np.ndarray]:
+def _checkpoint(archive: _Archive) -> dict[str, np.ndarray]:
     """Arrays of the checkpoint by NeMo's names."""
     import pickle
     import zipfile
 
+    path = archive.path
     try:
         import torch  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -160,7 +161,7 @@ def _checkpoint(
             "'parley-asr[import]', or give the folder of the same model that transformers reads."
         ) from None
     with (
-        _member(archive, members, CHECKPOINT, _MOST_WEIGHTS, path) as file,
+        archive.open(CHECKPOINT, _MOST_WEIGHTS) as file,
         tempfile.TemporaryFile() as copy,
     ):
         # PyTorch seeks, which a compressed archive does slowly.
@@ -229,14 +230,12 @@ def _model(
         "preprocessor.frame_splicing": (sound.get("frame_splicing", 1), (1,)),
         "decoder.blank_as_pad": (decoder.get("blank_as_pad", True), (True,)),
     }
-    for name, (found, known) in expected.items():
-        if found not in known:
-            raise InputError(f"{where}: {name} is {found!r}, which parley import does not know.")
+    check_known(expected, where)
     rate, window = 16000, float(sound.get("window_size", 0.025))
     hidden = number(net, "joint_hidden", None, where)
     inner = number(prediction, "pred_hidden", None, where)
     durations = _durations(config, joint, where)
-    model = TransducerConfig(
+    model = transducer_of(
         vocab_size=number(joint, "num_classes", None, where) + 1,
         encoder=FastConformerConfig(
             width=width,
@@ -250,13 +249,6 @@ def _model(
             channels=number(encoder, "subsampling_conv_channels", 256, where),
             norm="layer" if norm == "layer_norm" else "batch",
         ),
-        prediction=PredictionConfig(
-            embedding=inner,
-            width=inner,
-            layers=number(prediction, "pred_rnn_layers", 1, where),
-            output=hidden,
-            dropout=0.2,
-        ),
         frontend=frontend_of(
             bins=bins,
             window_s=window,
@@ -265,7 +257,10 @@ def _model(
             preemphasis=float(sound.get("preemph", 0.97) or 0.0),
             chunk=chunk,
         ),
-        joint=JointConfig(activation=str(net.get("activation", "relu")), durations=durations),
+        inner=inner,
+        layers=number(prediction, "pred_rnn_layers", 1, where),
+        activation=str(net.get("activation", "relu")),
+        durations=durations,
     )
     return model, float(width**0.5) if encoder.get("xscaling", True) else 1.0
 
@@ -279,8 +274,7 @@ def _context(
     if any(not isinstance(s, list) or len(s) != 2 for s in sizes):
         raise InputError(f"{where}: encoder.att_context_size is {given!r}, no left and right.")
     if sizes == [[-1, -1]]:
-        if lookahead is not None:
-            raise InputError("this model hears whole recordings: leave --lookahead out.")
+        refuse_lookahead(lookahead)
         return None, 0
     if encoder.get("att_context_style") != "chunked_limited":
         raise InputError(

@@ -1,14 +1,15 @@
 """What is known of another toolkit's model before it is written as ours."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..data.errors import InputError
 from ..data.tokenizer import Tokenizer
+from ..models.centred_frontend import CentredFrontendConfig
 from ..models.encoders.fastconformer import FastConformerConfig
-from ..models.transducer import TransducerConfig
+from ..models.transducer import JointConfig, PredictionConfig, TransducerConfig
 from .import_weights import Tensors
 
 Lookahead: TypeAlias = int | None
@@ -77,3 +78,58 @@ def check_chunk(lookahead: Lookahead, default: int, allowed: Sequence[int]) -> i
             f"{', '.join(map(str, allowed))}."
         )
     return chosen + 1
+
+
+def refuse_lookahead(lookahead: Lookahead) -> None:
+    """Of a model that has none to choose. Raises InputError."""
+    if lookahead is not None:
+        raise InputError("this model hears whole recordings: leave --lookahead out.")
+
+
+def check_known(values: Mapping[str, tuple[Any, Sequence[Any]]], where: str) -> None:
+    """Raises InputError for the first of (what it is, what it may be) that is something else."""
+    for name, (found, known) in values.items():
+        if found not in known:
+            raise InputError(f"{where}: {name} is {found!r}, which parley import does not know.")
+
+
+def transducer_of(
+    *,
+    vocab_size: int,
+    encoder: FastConformerConfig,
+    frontend: CentredFrontendConfig,
+    inner: int,
+    layers: int,
+    activation: str,
+    durations: tuple[int, ...],
+) -> TransducerConfig:
+    """A model with this encoder, and `layers` of `inner` units in its prediction network."""
+    return TransducerConfig(
+        vocab_size=vocab_size,
+        encoder=encoder,
+        prediction=PredictionConfig(
+            embedding=inner, width=inner, layers=layers, output=encoder.output, dropout=0.2
+        ),
+        frontend=frontend,
+        joint=JointConfig(activation=activation, durations=durations),
+    )
+
+
+def frontend_of(
+    *,
+    bins: int,
+    window_s: float,
+    hop_s: float,
+    n_fft: int,
+    preemphasis: float,
+    chunk: int | None,
+) -> CentredFrontendConfig:
+    """The front end of a model that answers in chunks of so many frames, or of one for whole
+    recordings. In a stream the silence at the end lets the last chunk be completed."""
+    config = CentredFrontendConfig(
+        bins=bins, window_s=window_s, hop_s=hop_s, n_fft=n_fft, preemphasis=preemphasis
+    )
+    if chunk is None:
+        return config
+    tail_s = round(hop_s * 8 * (chunk + 1), 6)
+    return replace(config, normalize="none", delay=True, tail_s=tail_s)

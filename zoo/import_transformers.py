@@ -16,10 +16,20 @@ from typing import Any
 import numpy as np
 
 from ..data.errors import InputError
-from ..models.centred_frontend import CentredFrontendConfig
 from ..models.encoders.fastconformer import FastConformerConfig
-from ..models.transducer import JointConfig, PredictionConfig, TransducerConfig
-from .import_source import Foreign, Lookahead, check_chunk, fields, number, numbers
+from ..models.transducer import TransducerConfig
+from .import_source import (
+    Foreign,
+    Lookahead,
+    check_chunk,
+    check_known,
+    fields,
+    frontend_of,
+    number,
+    numbers,
+    refuse_lookahead,
+    transducer_of,
+)
 from .import_tokenizer import tokenizer_of_json
 from .import_weights import Tensors
 
@@ -78,8 +88,8 @@ def read_transformers(folder: Path, lookahead: Lookahead = None) -> Foreign:
         default = number(encoder, "default_num_lookahead_tokens", 13, where)
         left = number(encoder, "sliding_window", 71, where) - 1
         chunk = check_chunk(lookahead, default, allowed)
-    elif lookahead is not None:
-        raise InputError("this model hears whole recordings: leave --lookahead out.")
+    else:
+        refuse_lookahead(lookahead)
     model = _model(kind, config, encoder, extractor, chunk, left, where)
     tokenizer = folder / "tokenizer.json"
     names, read = _open_weights(folder)
@@ -108,27 +118,23 @@ def _model(
     width = number(encoder, "hidden_size", 1024, where)
     inner = number(encoder, "intermediate_size", 4096, where)
     decoder = number(config, "decoder_hidden_size", 640, where)
+    bins = number(encoder, "num_mel_bins", 80, where)
     rate = number(extractor, "sampling_rate", 16000, where)
     expected = {
-        "blank_token_id": (config.get("blank_token_id", vocab - 1), vocab - 1),
-        "subsampling_factor": (encoder.get("subsampling_factor", 8), 8),
-        "subsampling_conv_kernel_size": (encoder.get("subsampling_conv_kernel_size", 3), 3),
-        "subsampling_conv_stride": (encoder.get("subsampling_conv_stride", 2), 2),
-        "hidden_act of the encoder": (encoder.get("hidden_act", "silu"), "silu"),
-        "intermediate_size": (inner % width, 0),
-        "feature_size": (
-            extractor.get("feature_size", 80),
-            number(encoder, "num_mel_bins", 80, where),
-        ),
-        "mel_filters_dtype": (extractor.get("mel_filters_dtype", "float32"), "float32"),
-        "sampling_rate": (rate, 16000),
+        "blank_token_id": (config.get("blank_token_id", vocab - 1), [vocab - 1]),
+        "subsampling_factor": (encoder.get("subsampling_factor", 8), [8]),
+        "subsampling_conv_kernel_size": (encoder.get("subsampling_conv_kernel_size", 3), [3]),
+        "subsampling_conv_stride": (encoder.get("subsampling_conv_stride", 2), [2]),
+        "hidden_act of the encoder": (encoder.get("hidden_act", "silu"), ["silu"]),
+        "intermediate_size": (inner % width, [0]),
+        "feature_size": (extractor.get("feature_size", 80), [bins]),
+        "mel_filters_dtype": (extractor.get("mel_filters_dtype", "float32"), ["float32"]),
+        "sampling_rate": (rate, [16000]),
     }
-    for name, (found, wanted) in expected.items():
-        if found != wanted:
-            raise InputError(f"{where}: {name} is {found!r}, which parley import does not know.")
+    check_known(expected, where)
     streaming = chunk is not None
     durations = config.get("durations", (0, 1, 2, 3, 4)) if kind == "parakeet_tdt" else ()
-    return TransducerConfig(
+    return transducer_of(
         vocab_size=vocab,
         encoder=FastConformerConfig(
             width=width,
@@ -142,35 +148,19 @@ def _model(
             channels=number(encoder, "subsampling_conv_channels", 256, where),
             norm="layer" if streaming else "batch",
         ),
-        prediction=PredictionConfig(
-            embedding=decoder,
-            width=decoder,
-            layers=number(config, "num_decoder_layers", 2, where),
-            output=decoder,
-            dropout=0.2,
-        ),
         frontend=frontend_of(
-            bins=number(encoder, "num_mel_bins", 80, where),
+            bins=bins,
             window_s=number(extractor, "win_length", 400, where) / rate,
             hop_s=number(extractor, "hop_length", 160, where) / rate,
             n_fft=number(extractor, "n_fft", 512, where),
             preemphasis=float(extractor.get("preemphasis", 0.97) or 0.0),
             chunk=chunk,
         ),
-        joint=JointConfig(
-            activation=str(config.get("hidden_act", "relu")),
-            durations=numbers(durations, "durations", where),
-        ),
+        inner=decoder,
+        layers=number(config, "num_decoder_layers", 2, where),
+        activation=str(config.get("hidden_act", "relu")),
+        durations=numbers(durations, "durations", where),
     )
-
-
-def frontend_of(*, chunk: int | None, normalize: str | None = None, **shape: Any):
-    """The front end of a model that answers in chunks of so many frames, or of one for whole
-    recordings. In a stream the silence at the end lets the last chunk be completed."""
-    if chunk is None:
-        return CentredFrontendConfig(**shape)
-    seconds = shape["hop_s"] * 8 * (chunk + 1)
-    return CentredFrontendConfig(**shape, normalize="none", delay=True, tail_s=round(seconds, 6))
 
 
 def _processor(folder: Path) -> Mapping[str, Any]:

@@ -151,8 +151,10 @@ def _block(tensors: Tensors, prefix: str) -> Tree:
 
     return {
         "first": feed_forward(1),
-        "attention_norm": _norm(tensors, f"{prefix}norm_self_att."),
-        "attention": _attention(tensors, f"{prefix}self_attn."),
+        "attention": {
+            "norm": _norm(tensors, f"{prefix}norm_self_att."),
+            "attention": _attention(tensors, f"{prefix}self_attn."),
+        },
         "convolution": _convolution(tensors, prefix),
         "second": feed_forward(2),
         "norm": _norm(tensors, f"{prefix}norm_out."),
@@ -193,7 +195,7 @@ def _convolution(tensors: Tensors, prefix: str) -> Tree:
         variance = tensors.take(f"{name}norm.running_var")
         gain = inner["scale"] / np.sqrt(variance + np.float32(_BATCH_EPSILON))
         kernel, bias = kernel * gain[None, :], (bias - mean) * gain + inner["bias"]
-    return {**converted, "kernel": kernel, "bias": bias}
+    return {**converted, "depthwise": {"kernel": kernel, "bias": bias}}
 
 
 def _prediction(tensors: Tensors, config: TransducerConfig) -> Tree:

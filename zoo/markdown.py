@@ -46,3 +46,10 @@ def percent(wer: float, low: float | None, high: float | None) -> str:
     """`5.31 % (4.20 to 6.55)`; the arguments are percents."""
     interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
     return f"{wer:.2f} %{interval}"
+
+
+def verdict(now: float, low: float | None, high: float | None) -> str:
+    """Whether a number that was measured again lies in the interval of the old one."""
+    if low is None or high is None:
+        return ""
+    return "within the interval" if low <= now <= high else "outside the interval"

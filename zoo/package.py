@@ -18,7 +18,7 @@ from ..models.keys import weight_keys
 from ..models.transducer import Transducer
 from ..train.recipe import Recipe, recipe_from_dict, recipe_to_dict
 from ..train.speakers.recipe import is_speaker_recipe
-from ..train.weights import load_weights, save_weights
+from ..train.weights import load_weights, merge_trees, part_of, save_weights
 from .cards import CARD, Card, write_card
 from .recipe_limits import read_values
 
@@ -168,19 +168,3 @@ def shapes_of(make: Callable[[], nnx.Module]) -> tuple[Any, Any, Any]:
 def parameter_count(params: Any) -> int:
     """Number of trained parameters."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-def merge_trees(a: Mapping[Any, Any], b: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Nested dicts with the leaves of both; they share none."""
-    merged = dict(a)
-    for key, value in b.items():
-        merged[key] = merge_trees(merged[key], value) if key in merged else value
-    return merged
-
-
-def part_of(tree: Mapping[Any, Any], template: Mapping[Any, Any]) -> dict[Any, Any]:
-    """The leaves of `tree` that `template` has."""
-    return {
-        key: part_of(tree[key], value) if isinstance(value, Mapping) else tree[key]
-        for key, value in template.items()
-    }

@@ -18,9 +18,10 @@ from jax.sharding import PartitionSpec as P
 
 from ..data.errors import InputError
 from ..data.tokenizer import Tokenizer
-from ..models.beam import Beams, BeamState, Scorer, beam_search, beam_step, best, commit, init_beam
+from ..models.beam import Beams, beam_search, beam_step, best, commit
+from ..models.beam_state import BeamState, Scorer, init_beam
 from ..models.cost import state_bytes
-from ..models.decoding import DecoderState, Hypotheses, greedy, init_decoder
+from ..models.decoding import DecoderState, Hypotheses, greedy, init_decoder, where_rows
 from ..models.frontend import append_tail
 from ..models.transducer import StreamState, Transducer
 from .calibration import read_calibrator
@@ -265,7 +266,7 @@ def _step(
 ) -> tuple[Hypotheses, Hypotheses | None, State]:
     """(tokens that stay, those of the best hypothesis that may change, state)."""
     model = nnx.merge(graphdef, *variables)
-    begun = _choose(fresh, _begin(model, samples.shape[0], scorer, options), state)
+    begun = where_rows(fresh, _begin(model, samples.shape[0], scorer, options), state)
     encoded, encoder = model.stream_step(samples, begun.encoder)
     lengths = jnp.where(jnp.repeat(active, model.channels), encoded.shape[1], 0)
     before = begun.decoder
@@ -283,7 +284,7 @@ def _step(
             internal_lm=options.internal_lm,
         )
         found, rest, decoder = commit(after, PENDING)
-    return found, rest, _choose(active, State(encoder, decoder), begun)
+    return found, rest, where_rows(active, State(encoder, decoder), begun)
 
 
 @jax.jit
@@ -299,13 +300,3 @@ def _begin(model: Transducer, count: int, scorer: Scorer | None, options: Option
         else init_beam(model, rows, options.width, scorer=scorer, pending=PENDING)
     )
     return State(model.init_stream(count), decoder)
-
-
-def _choose(rows: jax.Array, this: State, other: State) -> State:
-    """`this` in the rows that are true, `other` elsewhere; a channel's rows follow its row."""
-
-    def choose(a: jax.Array, b: jax.Array) -> jax.Array:
-        chosen = jnp.repeat(rows, a.shape[0] // rows.shape[0])
-        return jnp.where(chosen.reshape((-1,) + (1,) * (a.ndim - 1)), a, b)
-
-    return jax.tree.map(choose, this, other)

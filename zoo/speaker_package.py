@@ -18,14 +18,12 @@ from ..models.keys import weight_keys
 from ..models.speakers.network import SpeakerNet
 from ..train.recipe import recipe_to_dict
 from ..train.speakers.recipe import SpeakerRecipe, is_speaker_recipe, speaker_recipe_from_dict
-from ..train.weights import load_weights, save_weights
+from ..train.weights import load_weights, merge_trees, part_of, save_weights
 from .cards import CARD, Card, write_card
 from .package import (
     RECIPE,
     WEIGHTS,
     building,
-    merge_trees,
-    part_of,
     recipe_values,
     shapes_of,
 )

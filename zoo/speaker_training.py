@@ -13,7 +13,8 @@ from .console import remark
 from .registry import folder_of
 
 if TYPE_CHECKING:
-    from ..train.speakers.training import SpeakerResult, SpeakerStart
+    from ..train.speakers.training import SpeakerResult
+    from ..train.start import StartWeights
 
 WEIGHTS_FILE, WEIGHTS_PLOT = "weights.jsonl", "weights.svg"
 _NOTES = (
@@ -53,13 +54,13 @@ def train_speaker_preset(order: Order, command: str) -> int:
     return 0
 
 
-def speaker_start(name_or_path: str) -> "SpeakerStart":
+def speaker_start(name_or_path: str) -> "StartWeights":
     """Weights and statistics of another speaker model. Raises InputError as `zoo.load`."""
-    from ..train.speakers.training import SpeakerStart
+    from ..train.start import StartWeights
     from .speaker_package import read_speaker_model
 
     package = read_speaker_model(folder_of(name_or_path))
-    return SpeakerStart(package.params, package.frozen)
+    return StartWeights(package.params, package.frozen)
 
 
 def export_speaker_model(folder: Path, result: "SpeakerResult", command: str) -> None:

@@ -48,10 +48,7 @@ class Stream:
     @property
     def spoke_at(self) -> float | None:
         """Seconds from the start at which the last token was emitted; None: none was."""
-        frames = [row[-1].frame for row in self._tentative if row]
-        if frames:
-            return (max(frames) + 1) * self._recognizer.frame_s
-        return self._heard.spoke_at
+        return self._heard.spoke_at(self._tentative)
 
     @property
     def turns(self) -> tuple[HeardTurn, ...]:

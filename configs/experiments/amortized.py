@@ -111,6 +111,7 @@ EXPERIMENTS = {
                 "out, frame by frame, and how many more errors does that make? Is that better than "
                 "a smaller model of the same cost, or attention to fewer frames?"
             ),
+            small=("dense-s0", f"amortized-{RATIO:g}-s0"),
             parts=(
                 Part(
                     title="Budgets",

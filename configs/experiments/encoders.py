@@ -142,6 +142,7 @@ EXPERIMENTS = {
                 "Conformer? Which of its parts does it owe that to? Test speakers "
                 "are none of training's."
             ),
+            small=tuple(f"{family}-s0" for family in MODELS),
             parts=(
                 Part(
                     title="Families",

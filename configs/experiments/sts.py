@@ -95,6 +95,7 @@ EXPERIMENTS = {
                 "help both, and does a penalty on late ends make them early? Word errors are "
                 "ORC-WER; intervals are over recordings."
             ),
+            small=("separator-s0", "penalty-s0"),
             parts=(
                 Part(
                     title="Ablation",

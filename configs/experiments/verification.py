@@ -80,6 +80,7 @@ EXPERIMENTS = {
                 "equal error rate of the group that is served worst fall, and the gap with it, "
                 "without harm to all? Test speakers are none of training's."
             ),
+            small=("plain-s0", "pairs-s0"),
             parts=(
                 Part(
                     title="Systems",

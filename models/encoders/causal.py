@@ -11,14 +11,16 @@ from ..layers import mask_frames
 
 
 class CausalEncoder(nnx.Module):
-    """An encoder without look-ahead; a family gives `init_state` and `run`.
+    """An encoder that sees no later frame, or none beyond its chunk.
+
+    A family gives `init_state` and `run`.
 
     Attributes:
       stride: input frames for one output frame.
-      lookahead: input frames of the future that an output frame sees: 0.
+      lookahead: input frames of the future that an output frame sees: 0 but by chunks.
       receptive_field: input frames that it sees from its last one backwards; None: all.
       channels: rows of the output for each row of the input, one after the other.
-      chunk: output frames that come at once: 1.
+      chunk: output frames that come at once: a call takes whole chunks, and drops a remainder.
     """
 
     stride: int
@@ -40,29 +42,31 @@ class CausalEncoder(nnx.Module):
 
         Returns:
           `(y [B * channels, T // stride, output], lengths [B * channels])`; y is 0 after its
-          length.
+          length. With chunks, as many frames as whole ones have.
         """
-        x = mask_frames(x[:, : x.shape[1] // self.stride * self.stride], lengths)
+        whole = self.stride * self.chunk
+        x = mask_frames(x[:, : x.shape[1] // whole * whole], lengths)
         within = jnp.arange(x.shape[1])[None, :] < lengths[:, None]
         y, _ = self.run(x, self.init_state(x.shape[0]), within, key)
-        lengths = jnp.repeat(lengths // self.stride, self.channels)
+        lengths = jnp.repeat(lengths // whole * self.chunk, self.channels)
         return mask_frames(y, lengths), lengths
 
     def step(self, chunk: jax.Array, state: Any) -> tuple[jax.Array, Any]:
         """Encodes the next frames of a stream.
 
         Args:
-          chunk: [B, n, D], n a multiple of `stride`.
+          chunk: [B, n, D], n a multiple of `stride * chunk`.
 
         Returns:
           `(y [B * channels, n // stride, output], state)`.
 
         Raises:
-          ValueError: n is not a multiple of `stride`, or the squeeze is global.
+          ValueError: n is no such multiple, or the squeeze is global.
         """
-        if chunk.shape[1] % self.stride:
+        whole = self.stride * self.chunk
+        if chunk.shape[1] % whole:
             raise ValueError(
-                f"a chunk must hold a multiple of {self.stride} frames, not {chunk.shape[1]}"
+                f"a chunk must hold a multiple of {whole} frames, not {chunk.shape[1]}"
             )
         return self.run(chunk, state)
 

@@ -17,25 +17,26 @@ one convolution takes the place of two that subsample 10 ms frames by four.
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.typing import DTypeLike
 
-from ..attention import AttentionState, FeedForward, SelfAttention
+from ..attention import AttentionState, FeedForward, RelativeAttention, SelfAttention
 from ..convolution import CausalConv, DepthwiseConv
 from ..layers import ENTRY_BIAS, dropout, split_key
-from ..remat import run_block
+from ..remat import run_blocks
 from .causal import CausalEncoder
 
 _INPUT_KERNEL = 3
 
 
 @dataclasses.dataclass(frozen=True)
-class ConformerConfig:
-    """Shape of a Conformer encoder.
+class ConformerShape:
+    """Shape of an encoder of Conformer blocks.
 
     Attributes:
       width: of the blocks.
@@ -45,9 +46,7 @@ class ConformerConfig:
       left: frames before its own that attention sees, at the encoder's rate.
       kernel: frames of the depthwise convolutions.
       expansion: hidden units of a feed-forward part, in widths.
-      subsample: input frames for one output frame, 1 to 3.
       dropout: share of each part's output that is dropped in training.
-      kind: tells recipes of different families apart.
     """
 
     width: int
@@ -57,43 +56,79 @@ class ConformerConfig:
     left: int = 64
     kernel: int = 15
     expansion: int = 4
-    subsample: int = 1
     dropout: float = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class ConformerConfig(ConformerShape):
+    """A causal Conformer encoder.
+
+    Attributes:
+      subsample: input frames for one output frame, 1 to 3.
+      kind: tells recipes of different families apart.
+    """
+
+    subsample: int = 1
     kind: Literal["conformer"] = "conformer"
 
 
 class ConvolutionModule(nnx.Module):
-    """The convolution part of a block: dropout(conv(norm(x))), to be added to x."""
+    """The convolution part of a block: dropout(conv(norm(x))), to be added to x.
+
+    Attributes:
+      depthwise_norm: LayerNorm behind the depthwise convolution; None: what may be there is a part
+        of its weights.
+    """
 
     def __init__(
         self,
         width: int,
         kernel: int,
         *,
+        ahead: int = 0,
+        bias: bool = False,
+        norm: bool = True,
         dropout: float = 0.0,
+        epsilon: float = 1e-6,
         rngs: nnx.Rngs,
         dtype: DTypeLike = jnp.float32,
     ):
+        """`ahead` and `bias`: of the depthwise convolution; `norm`: whether one follows it."""
         self.dropout = dropout
-        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.norm = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
         self.widen = nnx.Linear(width, 2 * width, dtype=dtype, rngs=rngs)
-        self.depthwise = DepthwiseConv(width, kernel, rngs=rngs, dtype=dtype)
-        self.depthwise_norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.depthwise = DepthwiseConv(
+            width, kernel, ahead=ahead, bias=bias, rngs=rngs, dtype=dtype
+        )
+        self.depthwise_norm = (
+            nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs) if norm else None
+        )
         self.narrow = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
 
     def init_state(self, batch: int) -> jax.Array:
-        """The state before the first frame: zeros [B, kernel - 1, D]."""
+        """The state before the first frame: zeros [B, kernel - 1 - ahead, D]."""
         return self.depthwise.init_state(batch)
 
     @jax.named_scope("convolution")
     def __call__(
-        self, x: jax.Array, state: jax.Array, *, key: jax.Array | None = None
+        self,
+        x: jax.Array,
+        state: jax.Array,
+        within: jax.Array | None = None,
+        *,
+        key: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """[B, T, D] -> `(what to add to x [B, T, D], state)`; `key` for dropout."""
+        """[B, T, D] -> `(what to add to x [B, T, D], state)`.
+
+        `within` [B, T]: the frames that count, where later ones are seen; `key` for dropout.
+        """
         y = jax.nn.glu(self.widen(self.norm(x)))
+        if within is not None:
+            y = jnp.where(within[:, :, None], y, 0.0)
         y, state = self.depthwise(y, state)
-        y = self.narrow(jax.nn.swish(self.depthwise_norm(y)))
-        return dropout(y, self.dropout, key), state
+        if self.depthwise_norm is not None:
+            y = self.depthwise_norm(y)
+        return dropout(self.narrow(jax.nn.swish(y)), self.dropout, key), state
 
 
 class BlockState(NamedTuple):
@@ -104,37 +139,61 @@ class BlockState(NamedTuple):
 
 
 class ConformerBlock(nnx.Module):
-    """Half a feed-forward part, attention, convolution, half a feed-forward part, LayerNorm."""
+    """Half a feed-forward part, attention, convolution, half a feed-forward part, LayerNorm.
 
-    def __init__(self, config: ConformerConfig, *, rngs: nnx.Rngs, dtype: DTypeLike = jnp.float32):
-        width, hidden, rate = config.width, config.expansion * config.width, config.dropout
-        self.first = FeedForward(
-            width, hidden, activation=jax.nn.swish, dropout=rate, rngs=rngs, dtype=dtype
-        )
-        self.attention = SelfAttention(
-            width, config.heads, config.left, dropout=rate, rngs=rngs, dtype=dtype
-        )
+    Args:
+      attention: its kind, made with width, heads and left.
+      ahead, bias, norm: of the convolution, see `ConvolutionModule`.
+      epsilon: of every LayerNorm.
+    """
+
+    def __init__(
+        self,
+        shape: ConformerShape,
+        *,
+        attention: Callable[..., RelativeAttention] = RelativeAttention,
+        ahead: int = 0,
+        bias: bool = False,
+        norm: bool = True,
+        epsilon: float = 1e-6,
+        rngs: nnx.Rngs,
+        dtype: DTypeLike = jnp.float32,
+    ):
+        width, rate = shape.width, shape.dropout
+        common: Any = {"dropout": rate, "epsilon": epsilon, "rngs": rngs, "dtype": dtype}
+
+        def feed_forward() -> FeedForward:
+            return FeedForward(width, shape.expansion * width, activation=jax.nn.swish, **common)
+
+        self.first = feed_forward()
+        self.attention = SelfAttention(width, shape.heads, shape.left, kind=attention, **common)
         self.convolution = ConvolutionModule(
-            width, config.kernel, dropout=rate, rngs=rngs, dtype=dtype
+            width, shape.kernel, ahead=ahead, bias=bias, norm=norm, **common
         )
-        self.second = FeedForward(
-            width, hidden, activation=jax.nn.swish, dropout=rate, rngs=rngs, dtype=dtype
-        )
-        self.norm = nnx.LayerNorm(width, dtype=dtype, rngs=rngs)
+        self.second = feed_forward()
+        self.norm = nnx.LayerNorm(width, epsilon=epsilon, dtype=dtype, rngs=rngs)
 
     def init_state(self, batch: int) -> BlockState:
         """The state before the first frame."""
         return BlockState(self.attention.init_state(batch), self.convolution.init_state(batch))
 
     def __call__(
-        self, x: jax.Array, state: BlockState, *, key: jax.Array | None = None
+        self,
+        x: jax.Array,
+        state: BlockState,
+        within: jax.Array | None = None,
+        *,
+        key: jax.Array | None = None,
     ) -> tuple[jax.Array, BlockState]:
-        """[B, T, D] -> `(y [B, T, D], state)`; `key` for dropout."""
+        """[B, T, D] -> `(y [B, T, D], state)`.
+
+        `within` [B, T]: the frames that count, where later ones are seen; `key` for dropout.
+        """
         keys = split_key(key, 4)
         x = x + 0.5 * self.first(x, key=keys[0])
-        attended, attention = self.attention(x, state.attention, key=keys[1])
+        attended, attention = self.attention(x, state.attention, within, key=keys[1])
         x = x + attended
-        convolved, convolution = self.convolution(x, state.convolution, key=keys[2])
+        convolved, convolution = self.convolution(x, state.convolution, within, key=keys[2])
         x = x + convolved
         x = x + 0.5 * self.second(x, key=keys[3])
         return self.norm(x), BlockState(attention, convolution)
@@ -200,8 +259,5 @@ class ConformerEncoder(CausalEncoder):
         keys = split_key(key, count + 1)
         x, subsampling = self.subsampling(x, state.subsampling)
         x = dropout(self.input(jax.nn.swish(x)), self.config.dropout, keys[count])
-        after = []
-        for i, block in enumerate(self.blocks):
-            x, block_state = run_block(block, x, state.blocks[i], key=keys[i])
-            after.append(block_state)
-        return self.output(x), ConformerState(subsampling, tuple(after))
+        x, after = run_blocks(self.blocks, x, state.blocks, keys[:count])
+        return self.output(x), ConformerState(subsampling, after)

@@ -30,7 +30,7 @@ from jax.typing import DTypeLike
 from ..convolution import CausalConv, DepthwiseConv, plane_conv
 from ..layers import LSTMState, dropout, split_key
 from ..normalization import BatchNorm
-from ..remat import run_block
+from ..remat import run_block, run_blocks
 from ..squeeze import SqueezeExcite, SqueezeMode, SqueezeState
 from .causal import CausalEncoder
 from .lstm import LSTMEncoder, LSTMEncoderConfig
@@ -316,10 +316,7 @@ class ConvRNNTEncoder(CausalEncoder):
             z = local if self.enter is None else self.enter(stacked)
             if within is not None:
                 within = within[:, self.subsample - 1 :: self.subsample]
-            after_blocks = []
-            for block, before, block_key in zip(self.blocks, state.blocks, keys[1:], strict=True):
-                z, kept = run_block(block, z, before, within, block_key)
-                after_blocks.append(kept)
+            z, after_blocks = run_blocks(self.blocks, z, state.blocks, keys[1:], within)
         with jax.named_scope("fusion"):
             if not self.blocks:
                 z = local

@@ -23,7 +23,7 @@ from jax.typing import DTypeLike
 
 from ..attention import AttentionState, FeedForward, SelfAttention
 from ..layers import ENTRY_BIAS, dropout, split_key
-from ..remat import run_block
+from ..remat import run_blocks
 from .causal import CausalEncoder
 
 
@@ -134,8 +134,5 @@ class TransformerEncoder(CausalEncoder):
         batch, frames, size = x.shape
         x = self.input(x.reshape(batch, frames // self.stride, self.stride * size))
         x = dropout(x, self.config.dropout, keys[count])
-        after = []
-        for i, block in enumerate(self.blocks):
-            x, block_state = run_block(block, x, state[i], key=keys[i])
-            after.append(block_state)
-        return self.output(self.norm(x)), tuple(after)
+        x, after = run_blocks(self.blocks, x, state, keys[:count])
+        return self.output(self.norm(x)), after

@@ -84,6 +84,17 @@ def test_stream_is_the_file(tmp_path, rate):
     assert np.abs(whole.astype(int) - streamed).max() <= 1
 
 
+@pytest.mark.parametrize("suffix", ["mp3", "ogg"])
+def test_blocks_of_a_lossy_file_are_not_damaged_where_they_meet(tmp_path, suffix):
+    rng = np.random.default_rng(1)
+    noise = rng.normal(0, 3000, 2 * 16_000) * np.linspace(0, 1, 2 * 16_000)
+    path = tmp_path / f"a.{suffix}"
+    soundfile.write(path, noise.astype(np.int16), 16_000)
+    blocks = list(stream_audio(path, 0.1))
+    assert len(blocks) > 10
+    np.testing.assert_array_equal(np.concatenate(blocks), read_audio(path))
+
+
 def test_100_ms_are_enough(tmp_path, make_tone):
     assert len(read_audio(_write(tmp_path / "a.wav", make_tone(0.1)))) == 1600
 

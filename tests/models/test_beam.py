@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from parley.models.beam import Beams, beam_search, beam_step, best, commit, init_beam
+from parley.models.beam import Beams, beam_search, beam_step, best, commit
+from parley.models.beam_state import init_beam
 from parley.models.decoding import greedy
 from parley.models.encoders.lstm import LSTMEncoderConfig
 from parley.models.transducer import BLANK, JointConfig, PredictionConfig, Transducer
@@ -143,6 +144,21 @@ def test_rows_do_not_know_of_each_other_nor_of_padding(model: Transducer):
         alone = search(model, ENCODED[row : row + 1], LENGTHS[row : row + 1])
         assert labels(alone, 0) == labels(whole, row) == labels(got, row)
         np.testing.assert_allclose(alone.scores[0], whole.scores[row], atol=1e-4)
+
+
+def test_a_batch_that_is_gathered_gives_what_its_rows_give(model: Transducer):
+    # Large enough that hypotheses are gathered before joint and prediction network.
+    rows = 16
+    encoded = jax.random.normal(jax.random.key(4), (rows, 9, 8))
+    lengths = jnp.arange(rows) % 10
+    whole = search(model, encoded, lengths)
+    for first in range(0, rows, 2):
+        few = slice(first, first + 2)
+        alone = search(model, encoded[few], lengths[few])
+        np.testing.assert_allclose(alone.scores, whole.scores[few], atol=1e-4)
+        for row in range(2):
+            for k in range(4):
+                assert labels(alone, row, k) == labels(whole, first + row, k)
 
 
 def test_hypotheses_are_distinct_ranked_and_carry_frames_in_order(model: Transducer):

@@ -20,8 +20,8 @@ SMALL = FastConformerConfig(
 )
 CONFIGS = {
     "chunks of two": dataclasses.replace(SMALL, norm="layer"),
-    "no look-ahead": dataclasses.replace(SMALL, chunk=1, left=3),
-    "left in part": dataclasses.replace(SMALL, chunk=3, left=7),
+    "no look-ahead": dataclasses.replace(SMALL, blocks=1, chunk=1, left=3),
+    "left in part": dataclasses.replace(SMALL, blocks=1, chunk=3, left=7),
 }
 
 
@@ -49,7 +49,8 @@ def test_the_lookahead_is_reached():
 
 
 def test_whole_recordings_have_a_frame_for_each_beginning_of_eight():
-    encoder = FastConformerEncoder(dataclasses.replace(SMALL, chunk=None), 16, rngs=nnx.Rngs(0))
+    config = dataclasses.replace(SMALL, blocks=1, chunk=None)
+    encoder = FastConformerEncoder(config, 16, rngs=nnx.Rngs(0))
     x = jax.random.normal(jax.random.key(0), (3, 33, 16))
     lengths = jnp.array([33, 17, 8])
     padding = (jnp.arange(33)[None, :] >= lengths[:, None])[:, :, None]
@@ -69,7 +70,7 @@ def test_whole_recordings_have_a_frame_for_each_beginning_of_eight():
 @pytest.mark.parametrize(("chunk", "left"), [(3, 6), (1, 4), (None, 0)])
 def test_attention_by_chunks_is_the_sum_over_what_is_seen(chunk: int | None, left: int):
     frames, width, heads = 12, 8, 2
-    attention = ChunkedAttention(width, heads, left, chunk, rngs=nnx.Rngs(0))
+    attention = ChunkedAttention(width, heads, left, chunk=chunk, rngs=nnx.Rngs(0))
     attention.content_bias[...] = jax.random.normal(jax.random.key(1), (width,))
     attention.position_bias[...] = jax.random.normal(jax.random.key(2), (width,))
     x = jax.random.normal(jax.random.key(3), (1, frames, width))

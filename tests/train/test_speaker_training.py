@@ -18,10 +18,10 @@ from parley.train.speakers.recipe import (
 from parley.train.speakers.step import build_speaker_model
 from parley.train.speakers.training import (
     LEAST_HELD_OUT,
-    SpeakerStart,
     _task,
     train_speakers,
 )
+from parley.train.start import StartWeights
 from parley.train.step import split_model
 from parley.train.validation import hold_out
 from tones import VoiceCorpus, speaker_recipe
@@ -107,7 +107,7 @@ def test_stopped_and_resumed_gives_the_same_model(finished, tmp_path, monkeypatc
 def test_a_run_begins_as_another_model():
     made = speaker_recipe()
     _, params, frozen = split_model(build_speaker_model(dataclasses.replace(made, seed=7)))
-    start = SpeakerStart(params, frozen)
+    start = StartWeights(params, frozen)
     state = _task(made, VoiceCorpus(), DEV, start)[0].state
     jax.tree.map(np.testing.assert_array_equal, state.params["model"], params)
     jax.tree.map(np.testing.assert_array_equal, state.frozen, frozen)

@@ -1,76 +1,20 @@
-"""A model folder of the smallest size, and recordings that it says something about."""
+"""Model folders of the smallest size, and recordings that they say something about."""
 
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
 
-TEXTS = [
-    "turn the light on in the kitchen",
-    "set a timer for ten minutes",
-    "what is the time in london",
-    "play the song again please",
-]
 RATE = 16_000
-
-
-def write_tiny(
-    folder: Path,
-    encoder: Any,
-    name: str = "tiny",
-    *,
-    spread: float = 0.0,
-    markers: tuple[str, ...] = (),
-) -> Path:
-    """Random weights, scaled so that the text depends on the sound and ties are far away.
-
-    `spread`: of the gates' logits about zero, where the encoder has gates. `markers`: of the
-    tokenizer; they are a little likelier than its other tokens.
-    """
-    import jax
-    from flax import nnx
-
-    from parley.data.tokenizer import Tokenizer
-    from parley.models.frontend import FrontendConfig
-    from parley.models.transducer import PredictionConfig, Transducer, TransducerConfig
-    from parley.train.recipe import Recipe
-    from parley.zoo.cards import new_card
-    from parley.zoo.package import write_model
-    from parley.zoo.presets import facts_of
-
-    tokenizer = Tokenizer.train(TEXTS, vocab_size=40).with_markers(markers)
-    config = TransducerConfig(
-        vocab_size=tokenizer.vocab_size,
-        frontend=FrontendConfig(bins=16, stack=2),
-        encoder=encoder,
-        prediction=PredictionConfig(embedding=8, width=16, layers=1, output=16),
-    )
-    recipe = Recipe(name=name, model=config, description="Random weights.")
-    _, params, frozen = nnx.split(Transducer(config, rngs=nnx.Rngs(3)), nnx.Param, ...)
-    params = jax.tree.map(lambda x: 3.0 * x, nnx.to_pure_dict(params))
-    bias = np.array(params["joiner"]["output"]["bias"])
-    bias[0] = 3.0  # blank, else every frame would speak
-    bias[list(tokenizer.markers.values())] = 1.0
-    params["joiner"]["output"]["bias"] = bias
-    if spread:
-        output = params["encoder"]["arbitrator"]["output"]
-        output["bias"] = np.zeros_like(output["bias"])
-        output["kernel"] = spread * np.sign(output["kernel"])
-    frozen = nnx.to_pure_dict(frozen)
-    frozen["frontend"]["mean"] = np.full(16, 12.0, np.float32)
-    frozen["frontend"]["std"] = np.full(16, 3.0, np.float32)
-    card = new_card(facts_of(recipe, status="trained"))
-    write_model(folder, recipe, params, frozen, tokenizer, card)
-    return folder
 
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from parley.models.encoders.lstm import LSTMEncoderConfig
+    from tiny import write_tiny
 
     encoder = LSTMEncoderConfig(width=16, layers=2, output=16, reduce_after=1)
     return write_tiny(tmp_path_factory.mktemp("models") / "tiny", encoder)
@@ -81,6 +25,7 @@ def gated_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with an amortized encoder, whose gates open and close."""
     from parley.models.encoders.amortized import AmortizedConfig
     from parley.models.gates import ArbitratorConfig
+    from tiny import write_tiny
 
     encoder = AmortizedConfig(
         width=16,
@@ -101,6 +46,7 @@ def sts_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with two channels and markers of turns."""
     from parley.data.tokenizer import MARKERS
     from parley.models.encoders.separator import SeparatorConfig
+    from tiny import write_tiny
 
     encoder = SeparatorConfig(width=16, mixture=1, separation=1, recognition=1, output=16)
     folder = tmp_path_factory.mktemp("models") / "sts"
@@ -131,6 +77,30 @@ def speaker_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         card,
     )
     return made
+
+
+@pytest.fixture(scope="session")
+def golden() -> dict[str, np.ndarray]:
+    """Models that transformers made, and what it says with them."""
+    from imported import load_golden
+
+    return load_golden()
+
+
+@pytest.fixture(scope="session")
+def imported_folders(
+    golden: dict[str, np.ndarray], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Path]:
+    """Model folders of every kind that is imported: `rnnt`, `tdt` and `streaming`."""
+    from imported import CARD, write_source
+    from parley.zoo.importing import import_model
+
+    base = tmp_path_factory.mktemp("imported")
+    for kind in ("rnnt", "tdt", "streaming"):
+        source = write_source(golden, kind, base / f"{kind}-source")
+        (source / "README.md").write_text(CARD)
+        import_model(str(source), base / kind)
+    return {kind: base / kind for kind in ("rnnt", "tdt", "streaming")}
 
 
 @pytest.fixture(scope="session")

@@ -38,7 +38,7 @@ def test_turns_with_their_times():
     assembly.push([first, second])
     assert [turn.text for turn in assembly.turns] == ["one", "two"]
     assert assembly.preview([]) == "one two four"
-    assert assembly.spoke_at == pytest.approx(2.6)
+    assert assembly.spoke_at() == pytest.approx(2.6)
     transcript = assembly.finish(2.4)
     assert transcript.text == "one two four"
     assert [(t.channel, t.marked) for t in transcript.turns] == [

@@ -12,8 +12,9 @@ import pytest
 import soundfile
 
 from parley.models.encoders.lstm import LSTMEncoderConfig
-from parley.zoo import cli, commands_train
+from parley.zoo import cli, commands_card, commands_fairness, commands_train
 from parley.zoo.cards import read_card
+from parley.zoo.commands import Commands
 
 Output = pytest.CaptureFixture[str]
 
@@ -45,17 +46,25 @@ def lines(text: str) -> list[dict]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def test_help_names_every_command(capsys: Output):
-    assert cli.main(["--help"]) == 0
+GROUPS = (cli.COMMANDS, commands_card.COMMANDS, commands_fairness.COMMANDS)
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.program)
+def test_help_names_every_command(group: Commands, capsys: Output):
+    words = group.program.split()[1:]
+    assert cli.main([*words, "--help"]) == 0
     text = capsys.readouterr().out
-    assert all(f"  {name} " in text for name in cli.COMMANDS)
-    assert cli.main([]) == 2
+    assert all(f"  {name} " in text for name in group)
+    assert cli.main(words) == 2
+    assert capsys.readouterr().err == text
+    assert cli.main([*words, "lits"]) == 2
+    assert f"{group.program} --help" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", sorted(cli.COMMANDS))
-def test_every_command_explains_itself_with_an_example(name: str, capsys: Output):
-    assert cli.main([name, "--help"]) == 0
-    assert f"parley {name} " in capsys.readouterr().out.split("usage:", 1)[1].split("\n", 1)[1]
+@pytest.mark.parametrize("typed", [f"{group.program} {name}" for group in GROUPS for name in group])
+def test_every_command_explains_itself_with_an_example(typed: str, capsys: Output):
+    assert cli.main([*typed.split()[1:], "--help"]) == 0
+    assert f"{typed} " in capsys.readouterr().out.split("usage:", 1)[1].split("\n", 1)[1]
 
 
 def test_list(capsys: Output):

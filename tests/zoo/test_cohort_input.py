@@ -14,10 +14,12 @@ from parley.data.corpus import open_corpus
 from parley.data.errors import InputError
 from parley.data.views import SelectedCorpus
 from parley.models.cohorts import CohortConfig
+from parley.train.experiment import COHORTS, Condition
 from parley.zoo import cli
 from parley.zoo.cohort_input import evaluate_told, of_cohort, shuffled
 from parley.zoo.evaluation import evaluate
-from parley.zoo.package import abstract_model, read_model, write_model
+from parley.zoo.experiment_row import Task, errors_of_speakers, scored_under
+from parley.zoo.package import abstract_model, read_model, read_recipe, write_model
 
 GROUPS = ("bottom", "top")
 
@@ -119,6 +121,23 @@ def test_the_command_asks_for_it(told_folder, corpus, tmp_path, capsys):
     assert rates["true"]["words"] == rates["unknown"]["words"] == 36
     hits = [rates[k]["substitutions"] + rates[k]["insertions"] for k in rates]
     assert hits[0] != hits[1]
+
+
+def test_rows_of_experiments_are_told_as_their_conditions_say(told, model, corpus, tmp_path):
+    groups = {f"s{i}": corpus.utterance(i).metadata["cohort_group"] for i in range(9)}
+    assigned = {"cohorts": list(groups), "groups": groups, "speakers": {s: s for s in groups}}
+    (tmp_path / COHORTS).write_text(json.dumps(assigned))
+    # The manifest's own column comes second to the assignment's, which the row was given.
+    spec = f"{corpus.name}?cohorts={COHORTS}"
+    conditions = [Condition(t, spec, told=t) for t in ("true", "shuffled", "unknown")]
+    task = Task(read_recipe(told.folder), tuple(conditions), "parley experiment grid", cohorts="of")
+    found = {c.told: scored_under(c, told, task, tmp_path)["speakers"] for c in conditions}
+    for told_them, speakers in found.items():
+        expected = evaluate_told(told, corpus, told_them)
+        assert speakers == errors_of_speakers(expected)
+    assert found["true"] != found["unknown"]
+    plain = [scored_under(c, model, task, tmp_path)["speakers"] for c in conditions]
+    assert plain[0] == plain[1] == plain[2]
 
 
 def test_models_without_the_input_say_so(told, model, corpus):

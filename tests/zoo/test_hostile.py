@@ -80,7 +80,7 @@ REFUSED: dict[str, str | bytes] = {
     "a YAML bomb": put("language: en\n", f"language: en\n{BOMB}"),
     "metadata that hold themselves": put("language: en\n", "language: &l [*l]\n"),
     "a Python object": put("description: A model.", "description: !!python/name:os.system"),
-    "a Python call": put("A model.", "!!python/object/apply:os.system ['touch /tmp/owned']"),
+    "a Python call": put("A model.", "!!python/object/apply:os.system ['touch owned']"),
     "an unknown tag": put("language: en", "language: !ruby/object:Gem en"),
     "nesting of lists": put("language: en\n", f"language: {'[' * 5000}{']' * 5000}\n"),
     "nesting of tables": put("language: en\n", "x: " + "{a: " * 900 + "1" + "}" * 900 + "\n"),
@@ -125,7 +125,10 @@ REFUSED: dict[str, str | bytes] = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_card_that_is_refused(name: str, tmp_path: Path, capsys: Output):
+def test_a_card_that_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Output
+):
+    monkeypatch.chdir(tmp_path)  # where a command that a card got to run would leave its mark
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "weights.safetensors").touch()
@@ -138,7 +141,7 @@ def test_a_card_that_is_refused(name: str, tmp_path: Path, capsys: Output):
     for command in (["show", str(folder)], ["site", str(tmp_path / "out"), "--add", str(folder)]):
         assert cli.main(command) == 2
         one_sentence(capsys.readouterr().err)
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.iterdir()) == [folder], "something ran, or was written"
 
 
 def test_the_card_that_these_are_made_of_is_sound(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""`parley import`: what it writes, what it refuses, and imported models in use."""
+"""`parley import`: what it writes and what it refuses."""
 
 import io
 import json
@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import yaml
 
 from imported import (
-    load_golden,
     nemo_config,
     nemo_weights,
     sentencepiece_model,
@@ -31,42 +29,6 @@ from parley.zoo.importing import import_model
 from parley.zoo.package import read_model
 
 Output = pytest.CaptureFixture[str]
-CARD = """---
-language: en
-license: cc-by-4.0
-model-index:
-- name: parakeet
-  results:
-  - task: {type: automatic-speech-recognition}
-    dataset: {name: LibriSpeech (clean), config: other, split: test}
-    metrics: [{type: wer, value: 1.69, name: Test WER}]
-  - dataset: nonsense
----
-# Parakeet
-"""
-
-
-@pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
-    return load_golden()
-
-
-@pytest.fixture(scope="module")
-def folders(golden, tmp_path_factory) -> dict[str, Path]:
-    """Model folders of every kind."""
-    base = tmp_path_factory.mktemp("imported")
-    for kind in ("rnnt", "tdt", "streaming"):
-        source = write_source(golden, kind, base / f"{kind}-source")
-        (source / "README.md").write_text(CARD)
-        import_model(str(source), base / kind)
-    return {kind: base / kind for kind in ("rnnt", "tdt", "streaming")}
-
-
-@pytest.fixture(scope="module")
-def recording(golden, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("sound") / "a.wav"
-    soundfile.write(path, golden["samples"], 16_000)
-    return path
 
 
 def test_the_command_writes_a_folder(golden, tmp_path: Path, capsys: Output):
@@ -84,8 +46,8 @@ def test_the_command_writes_a_folder(golden, tmp_path: Path, capsys: Output):
     assert "no model folder" in capsys.readouterr().err
 
 
-def test_the_card_says_where_it_is_from_and_what_was_published(folders):
-    card = read_card(folders["rnnt"] / "README.md")
+def test_the_card_says_where_it_is_from_and_what_was_published(imported_folders):
+    card = read_card(imported_folders["rnnt"] / "README.md")
     assert (card.facts.status, card.facts.license, card.facts.language) == (
         "imported",
         "cc-by-4.0",
@@ -95,12 +57,12 @@ def test_the_card_says_where_it_is_from_and_what_was_published(folders):
     assert not card.results
     assert [(p.data, p.wer) for p in card.published] == [("LibriSpeech (clean) other test", 1.69)]
     assert "not measured here" in card.text
-    streaming = read_card(folders["streaming"] / "README.md").facts
+    streaming = read_card(imported_folders["streaming"] / "README.md").facts
     assert (streaming.streaming, streaming.step_ms) == (True, 240.0)
 
 
-def test_the_blank_comes_first_and_no_special_token_is_text(folders):
-    tokenizer = Tokenizer.load(folders["rnnt"] / "tokenizer.model")
+def test_the_blank_comes_first_and_no_special_token_is_text(imported_folders):
+    tokenizer = Tokenizer.load(imported_folders["rnnt"] / "tokenizer.model")
     assert tokenizer.vocab_size == 33
     assert tokenizer.pieces[28:] == ["er", "▁th", "on", "<s>", "<unk>"]
     assert tokenizer.decode([2, 28, 31, 32, 0, 1, 3]) == "eer a"
@@ -108,74 +70,6 @@ def test_the_blank_comes_first_and_no_special_token_is_text(folders):
     ids = tokenizer.encode("the letters on it")
     assert tokenizer.decode(ids) == "the letters on it"
     assert 28 in ids
-
-
-def test_transcripts_have_words_with_times(folders, recording):
-    for kind in ("rnnt", "tdt", "streaming"):
-        found = zoo.load(folders[kind]).transcribe(recording)
-        assert found.text
-        starts = [word.start for word in found.words]
-        assert starts == sorted(starts)
-        assert all(0 <= w.start <= w.end <= found.duration for w in found.words)
-
-
-def test_a_stream_is_the_whole(folders, golden):
-    model = zoo.load(folders["streaming"])
-    samples = np.tile(golden["samples"], 3)
-    whole = model.transcribe(samples)
-    for size in (700, 9_000):
-        stream = model.stream()
-        for at in range(0, len(samples), size):
-            stream.feed(samples[at : at + size])
-        parts = stream.finish()
-        assert parts.text == whole.text
-        times = [[(w.text, w.start, w.end) for w in found.words] for found in (parts, whole)]
-        assert times[0] == times[1]
-    assert whole.text
-
-
-def test_a_model_of_whole_recordings_refuses_streams_and_cuts_long_ones(
-    folders, golden, recording, capsys: Output
-):
-    assert main(["stream", str(folders["tdt"]), str(recording)]) == 2
-    assert "cannot stream" in capsys.readouterr().err
-    model = zoo.load(folders["tdt"])
-    one = model.transcribe(golden["samples"])
-    quiet = np.zeros(16_000 * 30, np.int16)
-    long = model.transcribe(np.concatenate([golden["samples"], quiet, golden["samples"]]))
-    assert long.duration == pytest.approx(2 * one.duration + 30.0)
-    assert long.words
-    assert long.words[-1].end > 31.0
-
-
-@pytest.mark.slow
-def test_phrases_and_beams(folders, recording):
-    from parley.zoo.decoding import Decoding
-
-    plain = zoo.load(folders["tdt"], decoding=Decoding(beam=4, nbest=2)).transcribe(recording)
-    wanted = Decoding(beam=4, phrases=("quiz", "he"), phrase_weight=30.0)
-    biased = zoo.load(folders["tdt"], decoding=wanted).transcribe(recording)
-    assert plain.text
-    assert biased.text != plain.text
-
-
-@pytest.mark.slow
-def test_evaluation_and_training_go_on_from_it(folders, recording, tmp_path: Path, capsys: Output):
-    manifest = tmp_path / "m.jsonl"
-    row = {"audio_filepath": str(recording), "text": "the letters on it", "speaker": "a"}
-    manifest.write_text("".join(json.dumps({**row, "id": str(i)}) + "\n" for i in range(12)))
-    assert main(["evaluate", str(folders["tdt"]), "--data", str(manifest), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["words"] == 48
-    for kind in ("tdt", "streaming"):
-        run = tmp_path / kind
-        arguments = ["train", str(folders[kind]), "--run-dir", str(run), "--steps", "3"]
-        arguments += ["--data.train", str(manifest), "--data.batch-seconds", "16"]
-        arguments += ["--eval-every", "100", "--augment.noise-probability", "0"]
-        assert main(arguments) == 0
-        capsys.readouterr()
-        before, after = (flatten(read_model(f).params) for f in (folders[kind], run / "model"))
-        assert any(np.any(before[name] != after[name]) for name in before)
-        assert read_card(run / "model" / "README.md").facts.training is not None
 
 
 def test_lookahead_is_one_of_those_that_were_trained(golden, tmp_path: Path):
@@ -206,10 +100,12 @@ def nemo(path: Path, golden, kind: str, **members: bytes) -> Path:
 
 
 @pytest.mark.parametrize("kind", ["rnnt", "tdt", "streaming"])
-def test_a_nemo_archive_is_the_same_model(golden, kind: str, folders, tmp_path, monkeypatch):
+def test_a_nemo_archive_is_the_same_model(
+    golden, kind: str, imported_folders, tmp_path, monkeypatch
+):
     monkeypatch.setattr(import_nemo, "_checkpoint", lambda *_: nemo_weights(golden, kind))
     recipe = import_model(str(nemo(tmp_path / f"{kind}.nemo", golden, kind)), tmp_path / "ours")
-    theirs = read_model(folders[kind])
+    theirs = read_model(imported_folders[kind])
     assert recipe.model == theirs.recipe.model
     package = read_model(tmp_path / "ours")
     for name, value in flatten(theirs.params).items():
@@ -277,7 +173,7 @@ def test_archives_that_are_more_than_a_model_are_refused(golden, tmp_path: Path)
     refused(nemo(tmp_path / "other.nemo", golden, "tdt", **other), "encoder.subsampling")
 
 
-def test_damaged_folders_are_refused(golden, tmp_path: Path):
+def test_damaged_imported_folders_are_refused(golden, tmp_path: Path):
     source = write_source(golden, "rnnt", tmp_path / "source")
     config, weights = source / "config.json", source / "model.safetensors"
     good = config.read_text(), weights.read_bytes()

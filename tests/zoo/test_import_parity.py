@@ -8,17 +8,12 @@ import pytest
 from flax import nnx
 
 from foreign import KINDS
-from imported import load_golden, relative, write_source
+from imported import relative, write_source
 from parley.models.decoding import greedy
 from parley.models.transducer import Transducer
 from parley.zoo.import_weights import check_shapes, convert
 from parley.zoo.importing import read_source, recipe_of
 from parley.zoo.package import abstract_model
-
-
-@pytest.fixture(scope="module")
-def golden() -> dict[str, np.ndarray]:
-    return load_golden()
 
 
 @pytest.fixture(scope="module", params=KINDS)

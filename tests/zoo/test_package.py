@@ -11,9 +11,9 @@ import pytest
 from parley import zoo
 from parley.data.errors import InputError
 from parley.data.tokenizer import Tokenizer
-from parley.train.weights import flatten, load_weights, save_weights
+from parley.train.weights import flatten, load_weights, merge_trees, save_weights
 from parley.zoo.cards import read_card
-from parley.zoo.package import merge_trees, read_model, write_model
+from parley.zoo.package import read_model, write_model
 
 TREE = {
     "encoder": {"layers": {0: {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)}}},

@@ -7,6 +7,7 @@ import pytest
 from parley.data.errors import InputError
 from parley.zoo import recognizer as recognizer_module
 from parley.zoo.decoding import Decoding
+from parley.zoo.endpoint import EndpointRules, Listener
 from parley.zoo.pool import SessionPool
 from parley.zoo.transcriber import Transcriber
 
@@ -77,6 +78,46 @@ def test_a_step_hears_all_that_wait(model: Transcriber, audio: list[np.ndarray])
     sessions[0].feed(audio[0][: 2 * step])
     sessions[2].feed(audio[1][: step + 1])
     assert [pool.run(), pool.run(), pool.run()] == [2, 1, 0]
+
+
+def test_utterances_are_those_of_a_listener_and_nothing_is_compiled(model: Transcriber, sound):
+    rules = EndpointRules(pause=0.4, silence=1.0, longest=1.2, short_pause=0.1, hardest=1.6)
+    recordings = [
+        np.concatenate([sound(1.0, 1), np.zeros(24_000, np.int16), sound(1.3, 2)]),
+        np.concatenate([sound(2.9, 3), np.zeros(8_000, np.int16), sound(0.4, 4)]),
+        np.zeros(40_000, np.int16),
+    ]
+    expected, texts = [], []
+    for samples in recordings:
+        listener, stream = Listener(model, rules), model.stream()
+        expected.append([*listener.feed(samples), *listener.finish()])
+        stream.feed(samples)
+        texts.append(stream.finish().text)
+    assert all(len(segments) > 1 for segments in expected)
+    pool = model.pool(2)
+    pool.open().feed(recordings[2])
+    pool.run()
+    pool = model.pool(2)
+    compiled = programs()
+    for number, samples in enumerate(recordings):
+        session, other, found = pool.open(rules=rules), pool.open(), []
+        rng = np.random.default_rng(number)
+        for piece in np.split(samples, np.sort(rng.integers(0, len(samples), 9))):
+            session.feed(piece)
+            other.feed(piece)
+            for _ in range(rng.integers(0, 9)):
+                pool.run()
+            found += session.ended()
+        last = session.finish()
+        transcripts = [s.transcript for s in (*found, *session.ended())]
+        transcripts += [last] if last.text else []
+        assert [t.text for t in transcripts] == [s.transcript.text for s in expected[number]]
+        for segment, other_one in zip(found, expected[number], strict=False):
+            assert (segment.start, segment.end) == (other_one.start, other_one.end)
+        starts = [w.start for t in transcripts for w in t.words]
+        assert starts == [w.start for s in expected[number] for w in s.transcript.words]
+        assert other.finish().text == texts[number]  # whole, and not disturbed
+    assert programs() == compiled
 
 
 def test_limits_are_said_and_do_no_harm(model: Transcriber, sound):

@@ -68,13 +68,30 @@ def test_cohorts_before_and_after(options: Options):
     assert Path(adapted.cohorts) == Path(base_folder(options)) / FOUND / "accent"
     text = page(options)
     rates, changes = text.split("### Repair: accent before and after")[1].split("Change in")
-    before = ["20.00 %", "30.00 %", "10.00 %", "30.00 %", "20.00 %", "28.00 %", "30.00 %"]
-    after = ["13.00 %", "15.00 %", "11.00 %", "15.00 %", "13.00 %", "14.60 %", "15.00 %"]
+    # All, bottom, top, others, worst; the gap; mean, P90, max.
+    before = ["20.00 %", "30.00 %", "10.00 %", "10.00 %", "30.00 %", "200.0 %"]
+    before += ["20.00 %", "28.00 %", "30.00 %"]
+    after = ["13.00 %", "15.00 %", "11.00 %", "11.00 %", "15.00 %", "36.4 %"]
+    after += ["13.00 %", "14.60 %", "15.00 %"]
     assert cells(rates, "base")[1:] == ["1", *before, "200.00 (200.00)"]
     assert cells(rates, "adapted")[1:] == ["1", *after, "8.00 (8.00)"]
     moved = cells(changes, "adapted")[1:]
-    assert [cell.split(" ")[0] for cell in moved[:4]] == ["-35.0", "-50.0", "+10.0", "-50.0"]
-    assert moved[4:] == ["-35.0 %", "-50.0 %", "-96.0 %"]
+    changes = ["-35.0", "-50.0", "+10.0", "+10.0", "-50.0", "-81.8"]
+    assert [cell.split(" ")[0] for cell in moved[:6]] == changes
+    assert moved[6:] == ["-35.0 %", "-50.0 %", "-96.0 %"]
+
+
+def test_rows_are_compared_with_one_that_found_no_cohorts(options: Options):
+    base, (adapted,) = (part.rows for part in repair().parts)
+    control = replace(adapted, name="control-s0", group="control")
+    shown = Part("Onward", (control, adapted), (REPORT,), baseline="control")
+    experiment = grid(parts=(Part("Base", base, (REPORT,)), shown))
+    run_experiment(experiment, options, launch=with_model(heard, []))
+    rates, changes = (
+        page(options).split("### Onward: accent before and after")[1].split("Change in")
+    )
+    assert cells(rates, "control")[2:] == cells(rates, "adapted")[2:]
+    assert cells(changes, "adapted")[6].startswith("+0.0 % (+0.0 to +0.0)")
 
 
 def base_folder(options: Options) -> Path:

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from ...models.layers import mask_frames
 from .arcs import check_shapes, classes_of, pick_arcs
 from .joint import Joint, check_sides
 
@@ -111,10 +112,8 @@ def tdt_transducer_loss(
     if n_frames == 0 or n_batch == 0:
         return jnp.zeros(n_batch, jnp.promote_types(encoded.dtype, jnp.float32))
     # Before the joint: NaN there would come back through it as 0 times NaN.
-    real_frames = jnp.arange(n_frames)[None, :] < encoded_lengths[:, None]
-    real_labels = jnp.arange(width)[None, :] <= label_lengths[:, None]
-    encoded = jnp.where(real_frames[:, :, None], encoded, 0)
-    predicted = jnp.where(real_labels[:, :, None], predicted, 0)
+    encoded = mask_frames(encoded, encoded_lengths)
+    predicted = mask_frames(predicted, label_lengths + 1)
     classes = classes_of(labels, label_lengths)
     size = min(chunk, n_frames)
     count = -(-n_frames // size)

@@ -26,9 +26,10 @@ from ..loop import Driven, Task, drive, opened
 from ..optimizer import make_optimizer
 from ..run_folder import claim
 from ..sharding import make_mesh, shardings
-from ..start import feature_statistics, fits, over
+from ..start import StartWeights, feature_statistics, fits, over
 from ..step import split_model
 from ..validation import hold_out
+from ..weights import merge_trees
 from .recipe import SpeakerRecipe
 from .regions import find_regions, speaker_means
 from .reweighting import init_adversary
@@ -45,14 +46,6 @@ from .validation import Embedder, SpeakerValidation, take_of_each
 
 LEAST_HELD_OUT = 2
 """Speakers of a development set: of one alone, nobody is told apart."""
-
-
-@dataclass(frozen=True)
-class SpeakerStart:
-    """Weights and feature statistics that a run begins from."""
-
-    params: Any
-    frozen: Any
 
 
 @dataclass(frozen=True)
@@ -90,7 +83,7 @@ def train_speakers(
     run_dir: Path,
     *,
     resume: bool = False,
-    start: SpeakerStart | None = None,
+    start: StartWeights | None = None,
     corpus: Corpus | None = None,
     dev: Corpus | None = None,
     profile: bool = False,
@@ -130,7 +123,7 @@ def _require(recipe: SpeakerRecipe) -> None:
 
 
 def _task(
-    recipe: SpeakerRecipe, corpus: Corpus, dev: Corpus, start: SpeakerStart | None
+    recipe: SpeakerRecipe, corpus: Corpus, dev: Corpus, start: StartWeights | None
 ) -> tuple[Task, SpeakerPlan]:
     mesh = make_mesh(recipe.mesh)
     optimizer = make_optimizer(recipe.optimizer, recipe.steps)
@@ -179,7 +172,7 @@ def _initial_state(
     optimizer: optax.GradientTransformation,
     corpus: Corpus,
     plan: SpeakerPlan,
-    start: SpeakerStart | None,
+    start: StartWeights | None,
 ) -> tuple[Any, SpeakerState, Any]:
     """(graph definition, state on the mesh, its shardings); see `train.start.initial_state`."""
     graphdef: Any = None
@@ -189,7 +182,7 @@ def _initial_state(
         nonlocal graphdef
         graphdef, model, frozen = split_model(build_speaker_model(recipe))
         if start is not None:
-            model, frozen = over((model, frozen), (start.params, start.frozen))
+            model, frozen = over((model, frozen), start.weights)
         head_key, adversary_key = jax.random.split(jax.random.key(recipe.seed))
         params = {"model": model, "heads": new_heads(recipe, len(plan.names), head_key)}
         adversary = init_adversary(adversary_key, recipe.adversary, width)
@@ -212,7 +205,7 @@ def _initial_state(
 
     if start is not None:
         shapes = jax.eval_shape(lambda: split_model(build_speaker_model(recipe))[1:])
-        fits((start.params, start.frozen), shapes)
+        fits(start.weights, merge_trees(*shapes))
     places = shardings(jax.eval_shape(fresh), mesh)
     state = jax.jit(fresh, out_shardings=places)()
     if start is not None:
