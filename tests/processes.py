@@ -20,7 +20,6 @@ from parley.train.recipe import recipe_from_dict
 from tones import ToneCorpus, untrained
 
 job = json.loads(sys.argv[1])
-hosts.LOST_SECONDS = job.get("lost_seconds", hosts.LOST_SECONDS)
 hosts.connect(hosts.HostsConfig(**job["hosts"]))
 if "ends" in job and job["ends"]["process"] == job["hosts"]["process_id"]:
     class Ends(loop.SilentLog):
@@ -56,7 +55,7 @@ def start(job: dict, processes: int, devices: int, process_id: int, port: int) -
     """One process of a run; `job`: recipe, folder, resume, out.
 
     `ends` in it: {process, step, signal} of one, not the first, that ends itself when it knows the
-    loss of a step. `lost_seconds`: in the place of `hosts.LOST_SECONDS`.
+    loss of a step.
     """
     import json
 

@@ -1,18 +1,20 @@
 """Four processes are one run, also where parameters and vocabulary are split; whoever is killed is
 missed, and fewer go on."""
 
+import dataclasses
 import json
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import processes
 import pytest
 
 from parley.train.loop import train
-from parley.train.recipe import MeshConfig, Recipe, recipe_to_dict
-from tones import ToneCorpus, recipe
+from parley.train.recipe import AdaptConfig, FisherConfig, MeshConfig, Recipe, recipe_to_dict
+from tones import ToneCorpus, recipe, untrained
 
 CHANGES = {"steps": 12, "checkpoint_every": 4, "eval_every": 6}
 LONG = {"steps": 10_000, "checkpoint_every": 20, "eval_every": 10_000}
@@ -40,6 +42,30 @@ def test_four_processes_have_the_losses_of_one(tmp_path: Path, mesh: MeshConfig)
     one, four = losses(tmp_path / "one"), losses(tmp_path / "four")
     np.testing.assert_allclose(four[:4], one[:4], rtol=1e-5)
     np.testing.assert_allclose(four, one, rtol=1e-3)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_two_processes_hold_to_a_start(tmp_path: Path):
+    """Each measures Fisher information on its own rows; it is split over the devices of both."""
+    adapt = AdaptConfig(anchor="ewc", weight=1.0, fisher=FisherConfig(utterances=20))
+    optimizer = dataclasses.replace(recipe().optimizer, weight_decay=0.0, ema=0.0)
+    mesh = MeshConfig(data=4, model=2)
+    changes: dict[str, Any] = {**CHANGES, "init_from": "tones", "adapt": adapt}
+    made = recipe(**changes, mesh=mesh, optimizer=optimizer)
+    one, two = tmp_path / "one", tmp_path / "two"
+    train(
+        made, one, corpus=ToneCorpus(), dev=ToneCorpus(16, seed=1),
+        general=ToneCorpus(24, seed=2), start=untrained(made),
+    )  # fmt: skip
+    spread = dataclasses.replace(made, mesh=MeshConfig(data=1, fsdp=4))
+    for status, said in processes.run(job(spread, two), 2, 2):
+        assert status == 0, said
+    facts = [json.loads((folder / "fisher.json").read_text()) for folder in (one, two)]
+    assert [f["utterances"] for f in facts] == [20, 20]
+    assert facts[1]["mean"] == pytest.approx(facts[0]["mean"], rel=1e-4)
+    np.testing.assert_allclose(losses(two)[:4], losses(one)[:4], rtol=1e-4)
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-3)
 
 
 def send(folder: Path, asked: dict, count: int, victim: int, number: int) -> tuple[list, float]:
