@@ -8,7 +8,7 @@ recipe has changed since counts as not run, and so does one that lacks a conditi
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from statistics import mean, median
+from statistics import mean
 from typing import Any, Literal
 
 from ..data.errors import InputError
@@ -87,7 +87,10 @@ class Results:
 
 def expected_seconds(row: Row, finished: Iterable[Record]) -> float | None:
     """Seconds that a row should take: what it took when it was run, else by finished rows of its
-    kind of encoder, else by all of them; None where there is none."""
+    kind of encoder, else by all of them; None where there is none.
+
+    By the fastest of them: others may have shared the machine.
+    """
     timed = [record for record in finished if record["train_seconds"]]
     for record in timed:
         if _same_recipe(record, row.recipe):
@@ -96,7 +99,7 @@ def expected_seconds(row: Row, finished: Iterable[Record]) -> float | None:
     kin = [r for r in timed if _encoder_of(r) == encoder] or timed
     if not kin:
         return None
-    step = median(r["train_seconds"] / r["steps"] for r in kin)
+    step = min(r["train_seconds"] / r["steps"] for r in kin)
     return step * row.recipe.steps + mean(map(_scoring_seconds, kin))
 
 
