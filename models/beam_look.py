@@ -2,7 +2,7 @@
 
 Most of a beam's places are empty most of the time, rows that are done have none at all, and a row
 that is in the middle of a frame looks at that frame alone. On two CPU cores, of the products of
-hypotheses and frames of a window that a batch has room for, about a sixth is needed. Those are
+hypotheses and frames of a window that a batch has room for, about a fifth is needed. Those are
 gathered into the smallest of a few fixed sizes, and what was found is put back in its place.
 """
 

@@ -80,14 +80,21 @@ def shuffled(rows: np.ndarray, speakers: Sequence[str], seed: int) -> np.ndarray
 
 
 def is_told_cohorts(model: Transcriber) -> bool:
+    return _told(model) is not None
+
+
+def _told(model: Transcriber) -> Recognizer | None:
+    """The model's recogniser, if it is told cohorts."""
     recognizer = model.recognizer
-    return isinstance(recognizer, Recognizer) and recognizer.cohort.kind != "off"
+    told = isinstance(recognizer, Recognizer) and recognizer.cohort.kind != "off"
+    return recognizer if told else None
 
 
 def _recognizer(model: Transcriber) -> Recognizer:
-    if not isinstance(model.recognizer, Recognizer) or model.recognizer.cohort.kind == "off":
+    recognizer = _told(model)
+    if recognizer is None:
         raise InputError(
             f"{model.name} is not told cohorts: train one by parley fairness mitigate "
             "cohort-input, and do not export it."
         )
-    return model.recognizer
+    return recognizer

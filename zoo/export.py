@@ -62,7 +62,6 @@ def export_model(
             if source.exists() or name not in (CARD, CALIBRATION):
                 (fresh / name).write_bytes(source.read_bytes())
         programs = []
-        programs = []
         listed = list(_programs(package, model.samples_per_step))
         for program, function, arguments in listed:
             lower = jax_export.export(jax.jit(function), platforms=PLATFORMS)
