@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from parley.data.errors import InputError
+from parley.zoo import endpoint
 from parley.zoo.endpoint import REHEARD_S, EndpointRules, Listener
+from parley.zoo.transcript import HeardTurn, Transcript, Word
 
 RULES = EndpointRules()
 
@@ -103,3 +105,12 @@ def test_a_bad_feed_takes_nothing(model, sound):
 def test_a_pause_of_nothing_is_refused(seconds: float):
     with pytest.raises(InputError, match="pause is"):
         EndpointRules(pause=seconds)
+
+
+def test_times_of_words_and_turns_are_the_streams():
+    word = Word("yes", 0.25, 0.5, 0.9)
+    heard = Transcript("yes", (word,), 1.0, turns=(HeardTurn("yes", 0.125, 0.75, 0, (word,)),))
+    found = endpoint.segment(heard, 8.0, 9.0)
+    (turn,) = found.transcript.turns
+    assert (found.start, found.end, turn.start, turn.end) == (8.0, 9.0, 8.125, 8.75)
+    assert [(w.start, w.end) for w in (*found.transcript.words, *turn.words)] == [(8.25, 8.5)] * 2
