@@ -86,8 +86,9 @@ def is_told_cohorts(model: Transcriber) -> bool:
 def _told(model: Transcriber) -> Recognizer | None:
     """The model's recogniser, if it is told cohorts."""
     recognizer = model.recognizer
-    told = isinstance(recognizer, Recognizer) and recognizer.cohort.kind != "off"
-    return recognizer if told else None
+    if isinstance(recognizer, Recognizer) and recognizer.cohort.kind != "off":
+        return recognizer
+    return None
 
 
 def _recognizer(model: Transcriber) -> Recognizer:
