@@ -227,12 +227,13 @@ class _Watch:
             pass
 
     def miss_first(self) -> None:
-        """Tells `end` of the first process if it is gone, and with it JAX's service."""
+        """Tells `end` of the first process if it is gone, and with it JAX's service; one that has
+        ended is not missed."""
         if self.own == 0:
             return
         heard = self._heard(0)
         time.sleep(_SILENT_BEATS * _BEAT_SECONDS)
-        if heard == self._heard(0):
+        if heard == self._heard(0) and not heard.endswith(_ENDED):
             self._lost(0, heard, _SILENT_BEATS * _BEAT_SECONDS)
 
     def _heard(self, process: int) -> str:

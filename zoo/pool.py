@@ -71,7 +71,6 @@ class SessionPool:
             raise InputError(
                 f"all {self.slots} slots are taken: finish a session, or make a larger pool."
             ) from None
-        self._head[slot] = self._waiting[slot] = self._silent[slot] = 0
         self._fresh[slot] = True
         self._sessions[slot] = session = Session(self, slot, source, rules)
         return session
@@ -123,6 +122,10 @@ class SessionPool:
         ring[start : start + len(first)] = first
         ring[: len(samples) - len(first)] = samples[len(first) :]
         self._waiting[slot] += len(samples)
+
+    def _leave(self, slot: int) -> None:
+        self._sessions[slot] = None
+        self._head[slot] = self._waiting[slot] = self._silent[slot] = 0
 
     def _again(self, slot: int, samples: int) -> None:
         """The slot begins anew, so many samples back."""
@@ -215,8 +218,7 @@ class Session:
         """Frees the slot without a result; more than once does no harm."""
         if self._open:
             self._open = False
-            self._pool._sessions[self._slot] = None
-            self._pool._waiting[self._slot] = self._pool._silent[self._slot] = 0
+            self._pool._leave(self._slot)
 
     def _hear(self, channels: list[Heard]) -> None:
         pool = self._pool

@@ -84,6 +84,8 @@ def test_an_abort_is_blamed_on_the_first_process_only_where_it_is_silent(watch, 
     beats = (f"somewhere {n}" for n in itertools.count())
     monkeypatch.setattr(found, "_heard", lambda process: next(beats))
     found.miss_first()
+    monkeypatch.setattr(found, "_heard", lambda process: f"somewhere {hosts._ENDED}")
+    found.miss_first()
     assert said == []
     monkeypatch.setattr(found, "_heard", lambda process: "somewhere 9")
     found.miss_first()
