@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 import tyro
 
 from .arguments import parse
-from .cards import CARD, Card, Training, keep_text, new_card
+from .cards import CARD, Card, Training, keep_text, new_card, read_card
 from .console import remark
 from .registry import as_folder, folder_of, unknown_name
 
@@ -190,11 +190,14 @@ def start_from(name_or_path: str) -> "Start":
     return Start(package.params, package.frozen, package.tokenizer, (data.train, data.train_split))
 
 
-def export(folder: Path, result: "TrainResult", command: str) -> None:
-    """Writes the model folder of a finished run; what a person wrote into its card stays."""
+def export(folder: Path, result: "TrainResult", command: str, *, start: str = "") -> None:
+    """Writes the model folder of a finished run; what a person wrote into its card stays.
+
+    `start`: the model that the run began from, where the recipe's `init_from` does not name it.
+    """
     from .package import write_model
 
-    card = keep_text(folder / CARD, trained_card(result, command))
+    card = keep_text(folder / CARD, trained_card(result, command, start))
     write_model(
         folder,
         result.recipe,
@@ -205,11 +208,23 @@ def export(folder: Path, result: "TrainResult", command: str) -> None:
     )
 
 
-def trained_card(result: "TrainResult", command: str) -> Card:
+def trained_card(result: "TrainResult", command: str, start: str = "") -> Card:
     from .presets import facts_of
 
     training = training_record(result, command)
-    return new_card(facts_of(result.recipe, status="trained", training=training))
+    terms = inherited(start or result.recipe.init_from)
+    return new_card(facts_of(result.recipe, status="trained", training=training, **terms))
+
+
+def inherited(start: str) -> dict[str, str]:
+    """Licence and language of the model that a run began from: they hold for what comes of it."""
+    if not start:
+        return {}
+    path = folder_of(start) / CARD
+    if not path.exists():
+        return {"license": "unknown", "language": "unknown"}
+    facts = read_card(path).facts
+    return {"license": facts.license, "language": facts.language}
 
 
 def training_record(result: "TrainResult | SpeakerResult", command: str) -> Training:

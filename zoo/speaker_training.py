@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..data.files import replace_file
 from .cards import CARD, Card, keep_text, new_card
-from .commands_train import Order, training_record
+from .commands_train import Order, inherited, training_record
 from .console import remark
 from .registry import folder_of
 
@@ -63,12 +63,17 @@ def speaker_start(name_or_path: str) -> "StartWeights":
     return StartWeights(package.params, package.frozen)
 
 
-def export_speaker_model(folder: Path, result: "SpeakerResult", command: str) -> None:
-    """Writes the model folder of a finished run; what a person wrote into its card stays."""
+def export_speaker_model(
+    folder: Path, result: "SpeakerResult", command: str, *, start: str = ""
+) -> None:
+    """Writes the model folder of a finished run; what a person wrote into its card stays.
+
+    `start`: the model that the run began from, where the recipe's `init_from` does not name it.
+    """
     from .speaker_package import Threshold, write_speaker_model
 
     recipe = result.recipe
-    card = keep_text(folder / CARD, trained_speaker_card(result, command))
+    card = keep_text(folder / CARD, trained_speaker_card(result, command, start))
     data, split = (
         (recipe.data.dev, recipe.data.dev_split)
         if recipe.data.dev
@@ -78,11 +83,12 @@ def export_speaker_model(folder: Path, result: "SpeakerResult", command: str) ->
     write_speaker_model(folder, recipe, result.params, result.frozen, threshold, card)
 
 
-def trained_speaker_card(result: "SpeakerResult", command: str) -> Card:
+def trained_speaker_card(result: "SpeakerResult", command: str, start: str) -> Card:
     from .presets import speaker_facts_of
 
     training = training_record(result, command)
-    facts = speaker_facts_of(result.recipe, status="trained", training=training)
+    terms = inherited(start or result.recipe.init_from)
+    facts = speaker_facts_of(result.recipe, status="trained", training=training, **terms)
     return new_card(facts, notes=_NOTES)
 
 

@@ -81,7 +81,7 @@ def test_a_model_of_whole_recordings_refuses_streams_and_cuts_long_ones(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["tdt", "streaming"])
+@pytest.mark.parametrize("kind", ["rnnt", "tdt", "streaming"])
 def test_an_export_gives_what_the_model_gives(
     kind: str, imported_folders, models, golden, recording, tmp_path, monkeypatch, capsys: Output
 ):
@@ -182,18 +182,21 @@ def test_evaluation_and_the_fairness_report(
     assert "accent" in page.read_text()
 
 
+def trained(source: Path, manifest: Path, run: Path, *arguments: str) -> tuple[dict, dict]:
+    """Weights before and after two steps of `parley train`, by their names."""
+    command = ["train", str(source), "--run-dir", str(run), "--steps", "2", "--eval-every", "100"]
+    command += ["--data.train", str(manifest), "--data.batch-seconds", "8"]
+    assert main([*command, *arguments]) == 0
+    before, after = (flatten(read_model(folder).params) for folder in (source, run / "model"))
+    assert before.keys() == after.keys()
+    return before, after
+
+
 @pytest.mark.slow
 def test_adapters_are_trained_and_merged(imported_folders, manifest, tmp_path, capsys: Output):
     run = tmp_path / "run"
-    arguments = ["train", str(imported_folders["tdt"]), "--run-dir", str(run), "--steps", "2"]
-    arguments += ["--data.train", str(manifest), "--data.batch-seconds", "8"]
-    arguments += ["--eval-every", "100", "--adapt.lora.rank", "2", "--adapt.lora.alpha", "400"]
-    assert main(arguments) == 0
-    capsys.readouterr()
-    before, after = (
-        flatten(read_model(folder).params) for folder in (imported_folders["tdt"], run / "model")
-    )
-    assert before.keys() == after.keys()
+    adapters = ["--adapt.lora.rank", "2", "--adapt.lora.alpha", "400"]
+    before, after = trained(imported_folders["tdt"], manifest, run, *adapters)
     changed = {name for name in before if np.any(before[name] != after[name])}
     assert changed
     assert all(name.startswith("encoder.blocks.") and name.endswith("kernel") for name in changed)
@@ -201,6 +204,17 @@ def test_adapters_are_trained_and_merged(imported_folders, manifest, tmp_path, c
     assert training is not None
     assert "--adapt.lora.rank 2" in training.command
     assert recipe_to_dict(read_model(run / "model").recipe)["adapt"]["lora"]["rank"] == 2
+
+
+@pytest.mark.slow
+def test_all_weights_are_trained(imported_folders, manifest, recording, tmp_path, capsys: Output):
+    run = tmp_path / "run"
+    rate = ["--optimizer.peak-lr", "0.01", "--optimizer.warmup-steps", "1"]
+    before, after = trained(imported_folders["rnnt"], manifest, run, *rate)
+    assert {name for name in before if np.all(before[name] == after[name])} == set()
+    card = read_card(run / "model" / "README.md")
+    assert card.facts.license == "cc-by-4.0"
+    assert zoo.load(run / "model").transcribe(recording).duration > 0
 
 
 def test_every_weight_of_a_streaming_model_can_be_trained(imported_folders, golden):
