@@ -1,6 +1,6 @@
 """Compute-amortized Transformer-Transducers: arbitrators switch parts of the encoder off by frame.
 
-    parley train amortized-tt-tiny --loss.compute.ratio 0.4        # two CPU cores
+    parley train amortized-tt-tiny                                  # two CPU cores
     parley train amortized-tt-30m --init-from runs/tt-30m/model    # accelerators
 
 They begin as the dense model of configs/transformer.py, whose weights `--init-from` names, with
@@ -41,7 +41,7 @@ PRESETS: dict[str, Recipe] = {
             description="Transformer-Transducer that skips parts of its encoder frame by frame.",
             model=gated(_TINY.model),
             # Without the auxiliary CTC, which asks for other frames than the transducer does.
-            loss=LossConfig(ctc_weight=0.0, compute=ComputeConfig(objective="budget", ratio=0.4)),
+            loss=LossConfig(ctc_weight=0.0, compute=ComputeConfig(objective="budget", ratio=0.7)),
             optimizer=OptimizerConfig(peak_lr=2e-3, warmup_steps=100),
             init_from="tt-tiny-assistant",
             steps=4_000,

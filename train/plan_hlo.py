@@ -70,6 +70,8 @@ class Sent:
     kind: str
     bytes: int
     group: int
+    channel: int | None = None
+    """Of one that other work overlaps, inside fusions: start, steps and end have the same."""
 
     @property
     def wire(self) -> float:
@@ -136,6 +138,22 @@ class _Computation:
         return next((i for i in self.instructions if i.root), self.instructions[-1])
 
 
+def _each_once(ops: list[Op]) -> list[Op]:
+    """A collective that is spread over fusions counts where it is begun: where it is met the fewest
+    times, for its steps may lie in a loop that it is to be done in the shade of."""
+    begun: dict[int, int] = {}
+    for at, op in enumerate(ops):
+        for sent in op.sent:
+            if sent.channel is not None:
+                first = begun.setdefault(sent.channel, at)
+                if op.times < ops[first].times:
+                    begun[sent.channel] = at
+    return [
+        replace(op, sent=tuple(s for s in op.sent if s.channel is None or begun[s.channel] == at))
+        for at, op in enumerate(ops)
+    ]
+
+
 class Program:
     """The operations of one chip's program.
 
@@ -148,7 +166,7 @@ class Program:
     def __init__(self, text: str, *, unknown_turns: int = 1, chips: int = 1):
         self._turns, self._chips = unknown_turns, chips
         self._computations, entry = _read(text)
-        self.ops: list[Op] = list(self._ops(self._computations[entry], 1.0))
+        self.ops: list[Op] = _each_once(list(self._ops(self._computations[entry], 1.0)))
 
     @property
     def flops(self) -> float:
@@ -188,6 +206,8 @@ class Program:
     def _op(self, i: _Instruction, names: Mapping[str, _Instruction], times: float) -> Op:
         inside = [(i, names), *self._fused(i)]
         sent = [s for s in (self._sent(part, held) for part, held in inside) if s]
+        if i.opcode != "fusion":
+            sent = [replace(s, channel=None) for s in sent]
         return Op(
             i.name,
             i.opcode,
@@ -225,7 +245,8 @@ class Program:
             return None
         total = sum(s.bytes for name in i.operands if name in names for s in names[name].shapes)
         group = 2 if kind == "collective-permute" else self._group(i.attributes)
-        return Sent(kind, total, group) if group > 1 else None
+        channel = re.search(r"channel_id=(\d+)", i.attributes)
+        return Sent(kind, total, group, int(channel[1]) if channel else None) if group > 1 else None
 
     def _group(self, attributes: str) -> int:
         short = re.search(r"replica_groups=\[(\d+),(\d+)\]<=", attributes)

@@ -79,6 +79,22 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
+def gathered(params: Any, mesh: Mesh) -> Any:
+    """Parameters as a step computes with them: whole over `fsdp`, each gathered once.
+
+    Left to itself the partitioner may keep a matrix split over the dimension that a product sums,
+    and in a scan over time add up partial products across the chips at every frame.
+    """
+    if mesh.shape["fsdp"] == 1:
+        return params
+
+    def whole(leaf: Any, place: NamedSharding) -> Any:
+        spec = P(*(None if axis == "fsdp" else axis for axis in place.spec))
+        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh, spec))
+
+    return jax.tree.map(whole, params, shardings(params, mesh))
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH)
 

@@ -41,6 +41,7 @@ from .losses.distillation import collapsed_divergence, every_frame
 from .losses.turns import activity_loss, marker_penalties
 from .optimizer import guarded_update, keep_where, learning_rate
 from .recipe import LoraConfig, Recipe
+from .sharding import gathered
 from .weights import merge_trees, part_of
 
 Batch = Mapping[str, jax.Array]
@@ -333,13 +334,16 @@ def make_train_step(
     schedule = learning_rate(recipe.optimizer, recipe.steps)
     parts = recipe.optimizer.accumulate
 
+    def whole(params: Any) -> Any:
+        return params if rows is None else gathered(params, rows.mesh)
+
     def loss_of(
         params: Any, frozen: Any, batch: Batch, key: jax.Array, step: jax.Array, held: Held | None
     ):
-        model = merge_model(graphdef, without_frozen(adapt, params), frozen)
+        model = merge_model(graphdef, whole(without_frozen(adapt, params)), frozen)
         teacher = None
         if held is not None and adapt.distill:
-            teacher = merge_model(graphdef, held.params, held.frozen)
+            teacher = merge_model(graphdef, whole(held.params), held.frozen)
         with rematerialised(recipe.remat):
             loss, metrics = losses(model, batch, key, recipe, step, rows, teacher)
         # Batch normalisation has moved its running statistics.

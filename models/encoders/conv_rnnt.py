@@ -174,7 +174,7 @@ class LocalEncoder(nnx.Module):
             x = x.reshape(*x.shape[:2], -1, self.bins[0]).swapaxes(2, 3)
         after = []
         for layer, before in zip(self.layers, state, strict=True):
-            x, kept = run_block(layer, x, before)
+            x, kept = layer(x, before)
             x = jax.nn.relu(x)
             after.append(kept)
         return self.output(x.reshape(x.shape[0], x.shape[1] // self.subsample, -1)), tuple(after)
@@ -311,7 +311,8 @@ class ConvRNNTEncoder(CausalEncoder):
         keys = split_key(key, len(self.blocks) + 1)
         stacked = x.reshape(x.shape[0], x.shape[1] // self.subsample, -1)
         with jax.named_scope("local"):
-            local, after_local = self.local(x, state.local)
+            # One block of all layers: what each of them hears is most of what there is to save.
+            local, after_local = run_block(self.local, x, state.local)
         with jax.named_scope("global"):
             z = local if self.enter is None else self.enter(stacked)
             if within is not None:

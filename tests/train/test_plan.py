@@ -116,6 +116,51 @@ def test_a_program_for_tpu_is_read():
     assert read.traffic == 40 * 2 * 8 * 128 * 4
 
 
+OVERLAPPED = """HloModule jit_f, is_scheduled=true
+
+%begun (p.2: f32[16,128]) -> f32[128,128] {
+  %p.2 = f32[16,128] parameter(0)
+  ROOT %g.1 = f32[128,128] all-gather(%p.2), channel_id=5, replica_groups=[1,8]<=[8], dimensions={0}
+}
+
+%goes_on (p.3: f32[16,128]) -> f32[128,128] {
+  %p.3 = f32[16,128] parameter(0)
+  ROOT %g.2 = f32[128,128] all-gather(%p.3), channel_id=5, replica_groups=[1,8]<=[8], dimensions={0}
+}
+
+%body.1 (p: (s32[], f32[16,128])) -> (s32[], f32[16,128]) {
+  %p = (s32[]{:T(128)}, f32[16,128]) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%p), index=0
+  %x = f32[16,128] get-tuple-element(%p), index=1
+  %step = f32[128,128] fusion(%x), kind=kCustom, calls=%goes_on
+  %sum = f32[16,128] all-reduce(%x), channel_id=6, replica_groups=[1,8]<=[8], to_apply=%add
+  ROOT %t = (s32[]{:T(128)}, f32[16,128]) tuple(%i, %sum)
+}
+
+%condition.1 (p.1: (s32[], f32[16,128])) -> pred[] {
+  %p.1 = (s32[]{:T(128)}, f32[16,128]) parameter(0)
+  %i.1 = s32[]{:T(128)} get-tuple-element(%p.1), index=0
+  %n = s32[]{:T(128)} constant(40)
+  ROOT %lt = pred[]{:T(512)} compare(%i.1, %n), direction=LT
+}
+
+ENTRY %main (a: f32[16,128]) -> (s32[], f32[16,128]) {
+  %a = f32[16,128] parameter(0)
+  %zero = s32[]{:T(128)} constant(0)
+  %first = f32[128,128] fusion(%a), kind=kCustom, calls=%begun
+  %start = (s32[]{:T(128)}, f32[16,128]) tuple(%zero, /*index=1*/%a)
+  ROOT %loop = (s32[], f32[16,128]{1,0}) while(%start), condition=%condition.1, body=%body.1
+}
+"""
+
+
+def test_a_collective_that_a_loop_overlaps_counts_once_and_one_of_the_loop_every_turn():
+    assert Program(OVERLAPPED).collectives() == {
+        "all-gather": (1.0, 16 * 128 * 4),
+        "all-reduce": (40.0, 40 * 16 * 128 * 4),
+    }
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     *(st.integers(1, 9) for _ in range(2)), st.integers(1, 3), st.integers(0, 4),
