@@ -45,7 +45,9 @@ def write_plan(
             times.bar(at, heights, bottom=below, color=colour, label=_NAMES[part])
             below = [a + b for a, b in zip(below, heights, strict=True)]
         times.set(ylabel="ms a step, estimated", xticks=list(at))
-        times.legend(frameon=False, fontsize=7)
+        times.legend(
+            frameon=False, fontsize=7, ncols=2, loc="lower left", bbox_to_anchor=(0.0, 1.0)
+        )
         memory.bar(at, [r["memory"]["total"] / 2**30 for r in records], color="#999999")
         memory.axhline(records[0]["memory"]["capacity"] / 2**30, color="black", linewidth=1)
         memory.set(ylabel="GiB a chip (line: what it has)", xticks=list(at))
