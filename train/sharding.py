@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from ..data.errors import InputError
@@ -65,7 +65,7 @@ def spec_for(path: str, shape: tuple[int, ...], mesh: Mapping[str, int]) -> P:
     raise AssertionError("the last rule matches everything")
 
 
-def shardings(tree: Any, mesh: Mesh) -> Any:
+def shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
     """A `NamedSharding` for every leaf of a pytree of arrays (or of their shapes).
 
     Optimiser moments and averaged weights carry the parameter's path as a suffix of their own, so
@@ -79,7 +79,7 @@ def shardings(tree: Any, mesh: Mesh) -> Any:
     return jax.tree_util.tree_map_with_path(place, tree)
 
 
-def gathered(params: Any, mesh: Mesh) -> Any:
+def gathered(params: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Parameters as a step computes with them: whole over `fsdp`, each gathered once.
 
     Left to itself the partitioner may keep a matrix split over the dimension that a product sums,
