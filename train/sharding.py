@@ -82,8 +82,8 @@ def shardings(tree: Any, mesh: Mesh | AbstractMesh) -> Any:
 def gathered(params: Any, mesh: Mesh | AbstractMesh) -> Any:
     """Parameters as a step computes with them: whole over `fsdp`, each gathered once.
 
-    Left to itself the partitioner may keep a matrix split over the dimension that a product sums,
-    and in a scan over time add up partial products across the chips at every frame.
+    Left to itself the partitioner may keep a matrix split, and in a scan over time move activations
+    between the chips at every frame.
     """
     if mesh.shape["fsdp"] == 1:
         return params

@@ -96,7 +96,7 @@ def run_training(order: "Order", command: str) -> int:
     if jax.process_index() != 0:  # of several machines, one writes
         return 0
     with named_disk_errors(folder, "the trained model was not written"):
-        export(folder, result, command)
+        export(folder, result, command, recipe.init_from)
         remark(f"curves are in {write_run_report(run_dir)}")
     remark(f"the model is in {folder}; try: parley transcribe {folder} recording.wav")
     print(folder)
@@ -190,10 +190,11 @@ def start_from(name_or_path: str) -> "Start":
     return Start(package.params, package.frozen, package.tokenizer, (data.train, data.train_split))
 
 
-def export(folder: Path, result: "TrainResult", command: str, *, start: str = "") -> None:
+def export(folder: Path, result: "TrainResult", command: str, start: str) -> None:
     """Writes the model folder of a finished run; what a person wrote into its card stays.
 
-    `start`: the model that the run began from, where the recipe's `init_from` does not name it.
+    `start`: the model that the run began from, if any; a row of an experiment may have another name
+    for it than its recipe.
     """
     from .package import write_model
 
@@ -208,12 +209,12 @@ def export(folder: Path, result: "TrainResult", command: str, *, start: str = ""
     )
 
 
-def trained_card(result: "TrainResult", command: str, start: str = "") -> Card:
+def trained_card(result: "TrainResult", command: str, start: str) -> Card:
     from .presets import facts_of
 
     training = training_record(result, command)
-    terms = inherited(start or result.recipe.init_from)
-    return new_card(facts_of(result.recipe, status="trained", training=training, **terms))
+    facts = facts_of(result.recipe, status="trained", training=training, **inherited(start))
+    return new_card(facts)
 
 
 def inherited(start: str) -> dict[str, str]:

@@ -146,7 +146,7 @@ def trained(task: Task, folder: Path) -> Training:
             recipe=replace(result.recipe, data=task.recipe.data),
             **of_the_whole_run(result, done),
         )
-        export(folder / "model", result, task.command, start=source)
+        export(folder / "model", result, task.command, source)
     return training_of(folder)
 
 

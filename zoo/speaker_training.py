@@ -45,7 +45,7 @@ def train_speaker_preset(order: Order, command: str) -> int:
     if jax.process_index() != 0:  # of several machines, one writes
         return 0
     with named_disk_errors(folder, "the trained model was not written"):
-        export_speaker_model(folder, result, command)
+        export_speaker_model(folder, result, command, recipe.init_from)
         if result.weights:
             write_weights(run_dir, result)
         remark(f"curves are in {write_run_report(run_dir)}")
@@ -63,12 +63,10 @@ def speaker_start(name_or_path: str) -> "StartWeights":
     return StartWeights(package.params, package.frozen)
 
 
-def export_speaker_model(
-    folder: Path, result: "SpeakerResult", command: str, *, start: str = ""
-) -> None:
+def export_speaker_model(folder: Path, result: "SpeakerResult", command: str, start: str) -> None:
     """Writes the model folder of a finished run; what a person wrote into its card stays.
 
-    `start`: the model that the run began from, where the recipe's `init_from` does not name it.
+    `start`: as `commands_train.export` has it.
     """
     from .speaker_package import Threshold, write_speaker_model
 
@@ -87,8 +85,7 @@ def trained_speaker_card(result: "SpeakerResult", command: str, start: str) -> C
     from .presets import speaker_facts_of
 
     training = training_record(result, command)
-    terms = inherited(start or result.recipe.init_from)
-    facts = speaker_facts_of(result.recipe, status="trained", training=training, **terms)
+    facts = speaker_facts_of(result.recipe, status="trained", training=training, **inherited(start))
     return new_card(facts, notes=_NOTES)
 
 

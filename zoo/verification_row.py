@@ -66,7 +66,7 @@ def _trained(task: "Task", folder: Path) -> Training:
         result = replace(result, recipe=task.recipe, **of_the_whole_run(result, done))
         if result.weights:
             write_weights(folder, result)
-        export_speaker_model(folder / "model", result, task.command, start=source)
+        export_speaker_model(folder / "model", result, task.command, source)
     return training_of(folder)
 
 

@@ -311,7 +311,7 @@ class ConvRNNTEncoder(CausalEncoder):
         keys = split_key(key, len(self.blocks) + 1)
         stacked = x.reshape(x.shape[0], x.shape[1] // self.subsample, -1)
         with jax.named_scope("local"):
-            # One block of all layers: what each of them hears is most of what there is to save.
+            # One block of all layers, so that what lies between them is not kept either.
             local, after_local = run_block(self.local, x, state.local)
         with jax.named_scope("global"):
             z = local if self.enter is None else self.enter(stacked)
