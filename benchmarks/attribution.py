@@ -2,11 +2,15 @@
 
     python -m parley.benchmarks.attribution
     python -m parley.benchmarks.attribution --voices "DIGITS/manifest.jsonl?join=4-6&draws=400"
+    python -m parley.benchmarks.attribution --voices --recogniser sts-tiny \
+        --conversations "assistant?turns=2-4&overlap=20&draws=200"
 
-Three tables. Pairs of recordings: the equal error rate, and what the threshold that `attribute`
-uses gets wrong. Enrolments, strung together from recordings of one speaker or of two: how many are
-refused. Conversations whose turns are known, words and all: what is confused when `attribute` names
-the speakers, in time (DER), words (cpWER) and their number. Nobody in them was heard before.
+Three tables, and a fourth with --recogniser. Pairs of recordings: the equal error rate, and what
+the threshold that `attribute` uses gets wrong. Enrolments, strung together from recordings of one
+speaker or of two: how many are refused. Conversations whose turns are known, words and all: what is
+confused when `attribute` names the speakers, in time (DER), words (cpWER) and their number.
+Conversations that are recognised as well: cpWER beside ORC-WER, which asks for no names. Nobody in
+them was heard before.
 """
 
 import argparse
@@ -16,9 +20,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import zoo
 from ..data.audio import SAMPLE_RATE
 from ..data.conversations import ConversationCorpus
 from ..data.corpus import Corpus, open_corpus
+from ..data.text import normalize
 from ..data.turns import Turn, assign_channels, turns_of
 from ..metrics.conversation import speaker_errors
 from ..metrics.diarization import DiarizationErrors, diarization_errors
@@ -26,7 +32,9 @@ from ..metrics.verification import equal_error, error_curve
 from ..metrics.wer import WordErrors
 from ..zoo.attribution import attribute, likeness_of_halves
 from ..zoo.console import stdout, table
+from ..zoo.conversations import ScoredConversation, evaluate_conversations, total
 from ..zoo.speakers import load_speaker_model
+from ..zoo.transcriber import Transcriber
 from ..zoo.voice_embedding import SPEAKER_MODEL, SpeakerVoice, VoiceEmbedding
 
 _SECONDS = (0.5, 1.0, 2.0, None)
@@ -52,6 +60,7 @@ def main() -> None:
     parser.add_argument("--voices", nargs="*", default=["assistant"])
     talk = "assistant?turns=4-8&seconds=40&draws=300"
     parser.add_argument("--conversations", nargs="*", default=[talk])
+    parser.add_argument("--recogniser", help="a model of conversations, for the fourth table")
     parser.add_argument("--split", default="test")
     given = parser.parse_args()
     voice = SpeakerVoice(load_speaker_model(given.model))
@@ -63,7 +72,10 @@ def main() -> None:
         corpus = open_corpus(spec, given.split)
         if not isinstance(corpus, ConversationCorpus):
             parser.error(f"{spec} has no conversations: give turns, as in {talk}")
-        print_conversations(corpus, voice)
+        if given.recogniser:
+            print_recognised(corpus, zoo.load(given.recogniser), voice)
+        else:
+            print_conversations(corpus, voice)
 
 
 def print_pairs(corpora: Sequence[Corpus], voice: VoiceEmbedding) -> None:
@@ -141,6 +153,44 @@ def print_conversations(corpus: ConversationCorpus, voice: VoiceEmbedding) -> No
             )
         rows.add_section()
     stdout().print(f"\n{corpus.name}", rows)
+
+
+def print_recognised(corpus: ConversationCorpus, model: Transcriber, voice: VoiceEmbedding) -> None:
+    """Turns as a model hears them, named by their voices: what a user of --speakers gets."""
+    index = {corpus.utterance(i).id: i for i in range(len(corpus))}
+    by_count: dict[int, list[ScoredConversation]] = defaultdict(list)
+    for conversation in evaluate_conversations(model, corpus).conversations:
+        by_count[len({turn.speaker for turn in conversation.reference})].append(conversation)
+    columns = ("conversations", "number right", "found", "DER", "ORC-WER", "cpWER", "ratio")
+    rows = table("speakers", "told", *columns, right=columns)
+    for count, conversations in sorted(by_count.items()):
+        orc = total(conversations).words.wer
+        for told, most in (("nothing", None), ("how many", count)):
+            found, errors, words = [], DiarizationErrors(), WordErrors()
+            for conversation in conversations:
+                samples = corpus.samples(index[conversation.id])
+                heard = conversation.heard
+                names = attribute(samples, heard, voice, max_speakers=most)
+                named = [
+                    Turn(turn.start, turn.end, normalize(turn.text), name)
+                    for turn, name in zip(heard, names, strict=True)
+                ]
+                found.append(len(set(names)))
+                errors += diarization_errors(conversation.reference, named)
+                words += speaker_errors(conversation.reference, named).errors
+            rows.add_row(
+                f"{count}",
+                told,
+                f"{len(conversations):,}",
+                f"{100 * np.mean(np.array(found) == count):.0f} %",
+                f"{np.mean(found):.2f}",
+                f"{100 * errors.rate:.1f} %",
+                f"{100 * orc:.1f} %",
+                f"{100 * words.wer:.1f} %",
+                f"{words.wer / orc:.2f}" if orc else "-",
+            )
+        rows.add_section()
+    stdout().print(f"\n{corpus.name}, recognised by {model.name}", rows)
 
 
 def rename(

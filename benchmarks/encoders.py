@@ -48,7 +48,7 @@ from ..train.step import (
 from ..zoo.console import remark, stdout, table
 from ..zoo.package import abstract_model
 from ..zoo.registry import unknown_name
-from ..zoo.runtime import device_name, use_compilation_cache
+from ..zoo.runtime import device_name, set_up
 
 RATE = 16_000
 PARTS = ("front end", "encoder forward", "encoder backward", "loss", "update")
@@ -131,11 +131,11 @@ def _stream_of(recipe: Recipe, audio: np.ndarray) -> Callable[[int], None]:
     def step(variables: Any, samples: jax.Array, state: Any) -> tuple[Any, Any]:
         model = nnx.merge(graphdef, variables)
         encoded, stream = model.stream_step(samples, state[0])
-        lengths = jnp.full(1, encoded.shape[1], jnp.int32)
+        lengths = jnp.full(model.channels, encoded.shape[1], jnp.int32)
         hypotheses, decoder = greedy(model, encoded, lengths, state=state[1])
         return hypotheses, (stream, decoder)
 
-    start = model.init_stream(1), init_decoder(model, 1)
+    start = model.init_stream(1), init_decoder(model, model.channels)
 
     def run(chunk: int) -> None:
         rechunker, state = Rechunker(multiple), start
@@ -242,7 +242,8 @@ def _forms(recipe: Recipe, given: argparse.Namespace) -> dict[str, Callable[[], 
     state = TrainState(jnp.int32(0), jnp.int32(0), params, params, optimizer.init(params), frozen)
     # The step donates its state, so that it needs arrays of its own.
     held = [jax.tree.map(jnp.copy, state)]
-    batch = jax.device_put(_batch(recipe, given.batch, given.seconds))
+    channels = nnx.merge(graphdef, params, frozen).channels
+    batch = jax.device_put(_batch(recipe, given.batch, given.seconds, channels))
     train_step = jax.jit(make_train_step(graphdef, recipe, optimizer), donate_argnums=0)
 
     def step() -> Any:
@@ -281,15 +282,22 @@ def _forms(recipe: Recipe, given: argparse.Namespace) -> dict[str, Callable[[], 
     }
 
 
-def _batch(recipe: Recipe, rows: int, seconds: float) -> dict[str, np.ndarray]:
-    """Rows of equal length with LABELS_PER_SECOND random labels a second."""
+def _batch(recipe: Recipe, rows: int, seconds: float, channels: int) -> dict[str, np.ndarray]:
+    """Rows of equal length with LABELS_PER_SECOND random labels a second, as many on each channel;
+    of channels, no turn has a time."""
     random = np.random.default_rng(0)
     samples, labels = round(seconds * RATE), max(1, round(seconds * LABELS_PER_SECOND))
+    own = (rows, channels) if channels > 1 else (rows,)
+    timed: dict[str, np.ndarray] = {}
+    if channels > 1:
+        timed["label_times"] = np.full((*own, labels), np.nan, np.float32)
+        timed["turn_spans"] = np.full((*own, 1, 2), np.nan, np.float32)
     return {
         "samples": random.normal(0.0, 1000.0, (rows, samples)).astype(np.int16),
         "sample_lengths": np.full(rows, samples, np.int32),
-        "labels": random.integers(1, recipe.model.vocab_size, (rows, labels)).astype(np.int32),
-        "label_lengths": np.full(rows, labels, np.int32),
+        "labels": random.integers(1, recipe.model.vocab_size, (*own, labels)).astype(np.int32),
+        "label_lengths": np.full(own, labels, np.int32),
+        **timed,
     }
 
 
@@ -360,7 +368,7 @@ def main() -> None:
         if name not in known:
             parser.error(str(unknown_name(name, list(known), "preset", "parley list")))
     recipes = [known[name] for name in names]
-    use_compilation_cache()
+    set_up()
     if given.one_core:
         print(json.dumps(_one_core(recipes, given.chunk_ms, given.repeats)))
         return

@@ -33,7 +33,7 @@ from ..models.cost import LABELS_PER_SECOND, gflop
 from ..zoo.console import remark, stdout, table
 from ..zoo.package import ModelPackage, read_model
 from ..zoo.registry import Entry, find
-from ..zoo.runtime import device_name, use_compilation_cache
+from ..zoo.runtime import device_name, set_up
 from ._inference_measure import (
     PARTS,
     Record,
@@ -186,7 +186,7 @@ def main() -> None:
         corpus = open_corpus(given.data, "test")
     except InputError as error:
         parser.error(str(error))
-    use_compilation_cache()
+    set_up()
     remark("what the device reaches")
     reached = machine(runs, size=256 if given.quick else 2048)
     about = {

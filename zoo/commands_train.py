@@ -86,10 +86,10 @@ def run_training(order: "Order", command: str) -> int:
     from ..train.hosts import connect
     from ..train.loop import train
     from .run_report import write_run_report
-    from .runtime import use_compilation_cache
+    from .runtime import set_up
 
     connect(order.hosts)
-    use_compilation_cache()
+    set_up()
     start = start_from(recipe.init_from) if recipe.init_from else None
     result = train(recipe, run_dir, resume=order.resume, start=start, profile=order.profile)
     folder = run_dir / "model"

@@ -132,9 +132,9 @@ def trained(task: Task, folder: Path) -> Training:
     if not (folder / "model" / CARD).exists():
         from ..train.loop import train
         from .commands_train import export, start_from
-        from .runtime import use_compilation_cache
+        from .runtime import set_up
 
-        use_compilation_cache()
+        set_up()
         assert isinstance(task.recipe, Recipe)
         recipe = with_files(task.recipe, _files(task, folder))
         source = task.start or recipe.init_from

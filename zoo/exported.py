@@ -26,7 +26,7 @@ from ..data.tokenizer import Tokenizer
 from ..train.weights import load_weights
 from .calibration import read_calibrator
 from .programs import Heard, Hypothesis, tokens_of
-from .runtime import use_compilation_cache
+from .runtime import set_up
 from .transcript import Token
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ class ExportedRecognizer:
                 f"{folder} was exported for {', '.join(self.manifest.platforms)}, and JAX runs on "
                 f"{platform} here: set JAX_PLATFORMS, or export it for {platform}."
             )
-        use_compilation_cache()
+        set_up()
         files = _read_files(folder, self.manifest)
         self.tokenizer = Tokenizer.from_bytes(files[TOKENIZER], name=str(folder / TOKENIZER))
         self.calibrator = read_calibrator(folder)

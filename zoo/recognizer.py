@@ -28,7 +28,7 @@ from .calibration import read_calibrator
 from .decoding import GREEDY, Decoding, Options
 from .package import ModelPackage
 from .programs import Heard, Hypothesis, tokens_of
-from .runtime import use_compilation_cache
+from .runtime import set_up
 from .transcript import Token
 
 PENDING = 64
@@ -58,7 +58,7 @@ class Recognizer:
     """
 
     def __init__(self, package: ModelPackage, decoding: Decoding = GREEDY):
-        use_compilation_cache()
+        set_up()
         if decoding.theta is not None:
             package = package.with_theta(decoding.theta)
         self.tokenizer: Tokenizer = package.tokenizer

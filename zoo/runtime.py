@@ -1,8 +1,40 @@
-"""The machine that a command runs on: its devices, its compilation cache, its name on a card."""
+"""The machine that a command runs on: its memory, its compilation cache, its name on a card."""
 
+import ctypes
 import os
 import platform
 from pathlib import Path
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
+
+
+def set_up() -> None:
+    """What comes before the first computation."""
+    keep_memory()
+    use_compilation_cache()
+
+
+def keep_memory() -> bool:
+    """Has the C library keep what is freed; False where that is not to be, or not glibc's to do.
+
+    XLA's CPU client asks the C library for its arrays in every step. By default it has large ones
+    from the system, whose fresh pages cost more than the computation: on a virtual machine a
+    training step of the tiny presets takes twice as long (docs/scale.md). What the process held at
+    its most it then holds until it ends. Somebody who has set malloc's own variables, or loads
+    another allocator, has decided.
+    """
+    decided = any(name.startswith("MALLOC_") for name in os.environ)
+    if decided or "LD_PRELOAD" in os.environ:
+        return False
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, TypeError, AttributeError):
+        return False
+    # One heap for all threads, which holds large pieces too and never shrinks. All three are
+    # needed: a thread's own heap cannot hold them.
+    wanted = ((_M_ARENA_MAX, 1), (_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, -1))
+    return all(mallopt(option, value) for option, value in wanted)
 
 
 def use_compilation_cache() -> None:

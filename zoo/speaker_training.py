@@ -33,10 +33,10 @@ def train_speaker_preset(order: Order, command: str) -> int:
     from ..train.hosts import connect
     from ..train.speakers.training import train_speakers
     from .run_report import write_run_report
-    from .runtime import use_compilation_cache
+    from .runtime import set_up
 
     connect(order.hosts)
-    use_compilation_cache()
+    set_up()
     start = speaker_start(recipe.init_from) if recipe.init_from else None
     result = train_speakers(
         recipe, run_dir, resume=order.resume, start=start, profile=order.profile

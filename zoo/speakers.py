@@ -168,8 +168,8 @@ def load_speaker_model(name_or_path: str | Path) -> SpeakerModel:
       InputError: as `zoo.load`; and for a model that writes text.
     """
     from .registry import folder_of
-    from .runtime import use_compilation_cache
+    from .runtime import set_up
     from .speaker_package import read_speaker_model
 
-    use_compilation_cache()
+    set_up()
     return SpeakerModel(read_speaker_model(folder_of(name_or_path)))

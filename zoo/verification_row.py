@@ -53,11 +53,11 @@ def _trained(task: "Task", folder: Path) -> Training:
 
     if not (folder / "model" / CARD).exists():
         from ..train.speakers.training import train_speakers
-        from .runtime import use_compilation_cache
+        from .runtime import set_up
         from .speaker_training import export_speaker_model, speaker_start, write_weights
 
         assert isinstance(task.recipe, SpeakerRecipe)
-        use_compilation_cache()
+        set_up()
         recipe = with_files(task.recipe, {DIGITS: task.digits})
         source = task.start or recipe.init_from
         start = speaker_start(source) if source else None

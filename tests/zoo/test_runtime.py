@@ -1,5 +1,9 @@
 """Settings that must come before JAX, or must not override the user's."""
 
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -25,3 +29,33 @@ def test_a_cache_of_the_users_is_respected(tmp_path: Path, monkeypatch: pytest.M
 
 def test_the_device_has_a_name():
     assert "cores of" in runtime.device_name()
+
+
+@pytest.mark.parametrize("name", ["MALLOC_ARENA_MAX", "LD_PRELOAD"])
+def test_an_allocator_of_the_users_is_respected(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv(name, "1")
+    assert not runtime.keep_memory()
+
+
+def test_freed_memory_is_kept():
+    """A process of its own: what glibc is told cannot be taken back."""
+    script = """
+from pathlib import Path
+import numpy as np
+from parley.zoo.runtime import keep_memory
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+def after_use():
+    np.ones(1 << 25)  # 256 MiB, used and freed
+    return resident()
+before = resident()
+assert after_use() - before < 64e6
+if keep_memory():
+    assert after_use() - before > 200e6
+    assert after_use() - before < 300e6  # the same memory again
+    print("kept")
+"""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "LD_PRELOAD"))}
+    command = [sys.executable, "-c", script]
+    said = subprocess.run(command, env=clean, capture_output=True, text=True, check=True).stdout
+    assert said == ("kept\n" if platform.libc_ver()[0] == "glibc" else "")
