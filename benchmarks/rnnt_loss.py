@@ -39,9 +39,13 @@ _OURS = [sys.executable, "-m", "parley.benchmarks.rnnt_loss_measure"]
 _PEERS = str(Path(__file__).with_name("rnnt_loss_peers.py"))
 _MAIN = ("rnnt_loss", "transducer_loss")
 _FORMS = {"logits": ("rnnt_loss",), "joint": ("transducer_loss", "full logits")}
-# Fresh pages cost about 0.3 s a GiB on some machines, which would drown what is measured. In large
-# pages they cost less; alike for every form, and what the environment asks for goes before it.
-_MALLOC = "glibc.malloc.hugetlb=1"
+# Fresh pages cost 0.3 s a GiB and more on some machines, which would drown what is measured. So
+# freed memory is kept, as by our commands (`zoo.runtime.keep_memory`), and pages are large ones;
+# alike for every form, and what the environment asks for goes before it.
+_MALLOC = ":".join(
+    f"glibc.malloc.{setting}"
+    for setting in ("arena_max=1", "mmap_max=0", f"trim_threshold={1 << 40}", "hugetlb=1")
+)
 _CHECKED = Case("logits", "check", (150, 120, 97, 60), (40, 31, 12, 5), 128)
 _CLOSE = 1e-4
 

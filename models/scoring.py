@@ -25,7 +25,7 @@ from .transducer import BLANK
 
 MOST_CELLS = 1 << 26
 """Of the table of phrases: 512 MB."""
-_STATES = 256
+_LEAST_STATES = 256
 SPACE = "▁"
 """What SentencePiece writes where a word begins."""
 
@@ -290,16 +290,20 @@ class Phrases:
         """
         trie = _Trie([_letters(phrase) for phrase in phrases], weights or [1.0] * len(phrases))
         letters = sorted({SPACE, *"".join(pieces[1:])})
-        following, gain, ending = _automaton(trie, letters, MOST_CELLS // len(pieces))
+        most = MOST_CELLS // len(pieces)
+        following, gain, ending = _automaton(trie, letters, 1 << (most.bit_length() - 1))
         states = len(ending)
-        after = np.zeros((states, len(pieces)), np.int32)
-        gained = np.zeros((states, len(pieces)), np.float32)
+        # Lists of about one size, one a user perhaps, are one compiled program.
+        room = max(_LEAST_STATES, 1 << (states - 1).bit_length())
+        after = np.zeros((room, len(pieces)), np.int32)
+        gained = np.zeros((room, len(pieces)), np.float32)
         for token, piece in enumerate(pieces):
             state = np.arange(states)
             for letter in piece if token != BLANK else "":
-                gained[:, token] += gain[letter][state]
+                gained[:states, token] += gain[letter][state]
                 state = following[letter][state]
-            after[:, token] = state
+            after[:states, token] = state
+        ending = np.pad(ending, (0, room - states))
         return cls(weight, jnp.asarray(after), jnp.asarray(gained), jnp.asarray(ending))
 
     def init(self, rows: int) -> jax.Array:

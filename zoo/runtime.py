@@ -19,13 +19,12 @@ def keep_memory() -> bool:
     """Has the C library keep what is freed; False where that is not to be, or not glibc's to do.
 
     XLA's CPU client asks the C library for its arrays in every step. By default it has large ones
-    from the system, whose fresh pages cost more than the computation: on a virtual machine a
-    training step of the tiny presets takes twice as long (docs/scale.md). What the process held at
-    its most it then holds until it ends. Somebody who has set malloc's own variables, or loads
-    another allocator, has decided.
+    from the system, whose fresh pages cost about a third of a tiny preset's training step
+    (docs/architecture.md). What the process held at its most it then holds until it ends. Somebody
+    who has set malloc's own variables, or loads another allocator, has decided.
     """
-    decided = any(name.startswith("MALLOC_") for name in os.environ)
-    if decided or "LD_PRELOAD" in os.environ:
+    tunables = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if tunables or any(name.startswith(("MALLOC_", "LD_PRELOAD")) for name in os.environ):
         return False
     try:
         mallopt = ctypes.CDLL(None).mallopt

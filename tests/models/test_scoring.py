@@ -217,10 +217,16 @@ def test_phrases_within_phrases(phrases: list[str], weights, text: str, letters:
 
 
 def test_phrases_too_many_for_the_table(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(scoring, "MOST_CELLS", 5 * V)
-    assert Phrases.build(["abc"], PIECES).ending.shape == (5,)
-    with pytest.raises(ValueError, match="more than 5 states"):
-        Phrases.build(["abca"], PIECES)
+    monkeypatch.setattr(scoring, "MOST_CELLS", 7 * V)  # of which a power of two is used
+    Phrases.build(["ab"], PIECES)
+    with pytest.raises(ValueError, match="more than 4 states"):
+        Phrases.build(["abc"], PIECES)
+
+
+def test_lists_of_about_one_size_are_one_program():
+    lists: list[list[str]] = [[], ["a"], ["ca b", "abc"]]
+    shapes = [Phrases.build(phrases, PIECES).next.shape for phrases in lists]
+    assert shapes[0] == shapes[1] == shapes[2]
 
 
 def test_bonus_comes_at_once_and_goes_when_the_match_breaks():
