@@ -22,7 +22,7 @@ from .. import conformer, contextnet, conv_rnnt, rnnt, transformer
 
 STEPS = 1_200
 """Of a row; a row of the search takes half of them."""
-DIGITS_STEPS = 1_400
+DIGITS_STEPS = 1_000
 """Of half the audio each: more steps of smaller batches get further on the same audio."""
 SEEDS = (0, 1, 2)
 RATES = (2e-3, 4e-3)
