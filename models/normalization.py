@@ -36,8 +36,8 @@ class BatchNorm(nnx.Module):
         """[B, T, D] -> [B, T, D].
 
         Args:
-          within: [B, T] bool, the frames that count; None: all. Read in training only. The others
-            must be finite, which they are behind a layer whose input was zeroed there.
+          within: [B, T] bool, the frames that count; None: all. Read in training only, which gives
+            zeros for the others. They must be finite.
           train: use this batch's statistics and move the running ones towards them.
         """
         wide = x.astype(jnp.float32)
@@ -57,4 +57,8 @@ class BatchNorm(nnx.Module):
             mean, var = self.mean[...], self.var[...]
         gain = self.scale[...] * jax.lax.rsqrt(var + EPSILON)
         y = (wide - mean[None, None, :]) * gain[None, None, :] + self.bias[...][None, None, :]
+        if train and within is not None:
+            # A channel that is silent in the frames that count has a gain of 300, and padding need
+            # not be silent there: a few layers of that overflowed.
+            y = jnp.where(within[:, :, None], y, 0.0)
         return y.astype(self.dtype)
