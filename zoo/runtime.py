@@ -3,6 +3,8 @@
 import ctypes
 import os
 import platform
+from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
 # glibc's malloc.h
@@ -11,8 +13,20 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 def set_up() -> None:
     """What comes before the first computation."""
-    keep_memory()
+    if computes_on_cpu():
+        keep_memory()
     use_compilation_cache()
+
+
+def computes_on_cpu() -> bool:
+    """Whether JAX will find no accelerator, as far as that can be told without starting it: by the
+    platform that is asked for, else by what is installed."""
+    import jax
+
+    if asked := jax.config.values.get("jax_platforms"):
+        return asked.split(",")[0] == "cpu"
+    plugins = entry_points(group="jax_plugins")
+    return not plugins and all(find_spec(name) is None for name in ("jax_plugins", "libtpu"))
 
 
 def keep_memory() -> bool:
@@ -21,7 +35,8 @@ def keep_memory() -> bool:
     XLA's CPU client asks the C library for its arrays in every step. By default it has large ones
     from the system, whose fresh pages cost about a third of a tiny preset's training step
     (docs/architecture.md). What the process held at its most it then holds until it ends. Somebody
-    who has set malloc's own variables, or loads another allocator, has decided.
+    who has set malloc's own variables, or loads another allocator, has decided. XLA's threads must
+    not run yet: they would have heaps of their own.
     """
     tunables = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if tunables or any(name.startswith(("MALLOC_", "LD_PRELOAD")) for name in os.environ):

@@ -37,6 +37,23 @@ def test_an_allocator_of_the_users_is_respected(name: str, monkeypatch: pytest.M
     assert not runtime.keep_memory()
 
 
+@pytest.mark.parametrize(
+    ("asked", "plugins", "expected"),
+    [("cpu", ["cuda"], True), ("cuda,cpu", [], False), ("", ["cuda"], False), ("", [], True)],
+)
+def test_whether_there_is_an_accelerator(
+    asked: str, plugins: list[str], expected: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runtime, "entry_points", lambda group: plugins)
+    monkeypatch.setattr(runtime, "find_spec", lambda name: None)
+    before = jax.config.values["jax_platforms"]
+    try:
+        jax.config.update("jax_platforms", asked)
+        assert runtime.computes_on_cpu() == expected
+    finally:
+        jax.config.update("jax_platforms", before)
+
+
 def test_freed_memory_is_kept():
     """A process of its own: what glibc is told cannot be taken back."""
     script = """
