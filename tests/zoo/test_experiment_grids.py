@@ -35,7 +35,7 @@ def test_families_differ_in_nothing_but_the_encoder_and_its_rates(name: str):
 def test_models_of_the_grid_are_of_matched_size():
     from parley.zoo.package import abstract_model, parameter_count
 
-    families, ablations, _ = experiments()["encoders"].parts
+    families, ablations, *_ = experiments()["encoders"].parts
     sizes = {}
     for row in (*families.rows[:5], *ablations.rows):
         assert isinstance(row.recipe, Recipe)
