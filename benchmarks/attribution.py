@@ -36,6 +36,7 @@ from ..zoo.conversations import ScoredConversation, evaluate_conversations, tota
 from ..zoo.speakers import load_speaker_model
 from ..zoo.transcriber import Transcriber
 from ..zoo.voice_embedding import SPEAKER_MODEL, SpeakerVoice, VoiceEmbedding
+from .biasing import by_speaker
 
 _SECONDS = (0.5, 1.0, 2.0, None)
 _ENROLMENT_SECONDS = (4.0, 6.0, 12.0)
@@ -212,7 +213,7 @@ def _enrolled(corpus: ConversationCorpus, i: int, voice: VoiceEmbedding) -> dict
     """Other recordings of a conversation's speakers; where one is refused, other ones."""
     rng = np.random.default_rng(i)
     used = set(corpus.utterance(i).id.split(":", 1)[1].split("+"))
-    own = _recordings(corpus.base)
+    own = by_speaker(corpus.base)
     found = {}
     for speaker in sorted({turn.speaker for turn in turns_of(corpus.utterance(i))}):
         rest = [j for j in own[speaker] if corpus.base.utterance(j).id not in used]
@@ -226,7 +227,7 @@ def _enrolled(corpus: ConversationCorpus, i: int, voice: VoiceEmbedding) -> dict
 
 def enrolments(corpus: Corpus, seconds: float) -> Iterable[np.ndarray]:
     """Recordings strung together to so many seconds: of one speaker, of two (half each), ..."""
-    own = _recordings(corpus)
+    own = by_speaker(corpus)
     speakers = sorted(own)
     rng = np.random.default_rng(0)
     for _ in range(_ENROLMENTS):
@@ -234,14 +235,6 @@ def enrolments(corpus: Corpus, seconds: float) -> Iterable[np.ndarray]:
         yield _speech(corpus, own[speakers[first]], seconds, rng)
         halves = [_speech(corpus, own[speakers[i]], seconds / 2, rng) for i in (first, second)]
         yield np.concatenate(halves)
-
-
-def _recordings(corpus: Corpus) -> dict[str, list[int]]:
-    """Indices of each speaker's recordings."""
-    own: dict[str, list[int]] = defaultdict(list)
-    for i in range(len(corpus)):
-        own[corpus.utterance(i).speaker].append(i)
-    return own
 
 
 def _speech(

@@ -13,6 +13,7 @@ import argparse
 import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from .. import zoo
 from ..data.corpus import Corpus, open_corpus
@@ -101,9 +102,13 @@ def main() -> None:
     rows = table("decoding", f"names, {at}", f"other words, {at}", "names, clean", "other, clean")
     own = contacts(clean, listed, given.contacts)
 
+    @lru_cache(1)  # most systems have one decoding for all speakers
+    def load(decoding: Decoding) -> Transcriber:
+        return zoo.load(given.model, decoding=decoding)
+
     def add(name: str, decoding_of: Callable[[str], Decoding]) -> None:
         def model_of(speaker: str) -> Transcriber:
-            return zoo.load(given.model, decoding=decoding_of(speaker))
+            return load(decoding_of(speaker))
 
         cells = (c for corpus in (noisy, clean) for c in measure(model_of, corpus, set(listed)))
         rows.add_row(name, *cells)

@@ -35,6 +35,7 @@ from ..models.cost import LABELS_PER_SECOND, gflop, model_cost, state_bytes
 from ..models.decoding import greedy, init_decoder
 from ..models.frontend import FrontendConfig, LogMel, append_tail, log_mel
 from ..models.streaming import Rechunker
+from ..models.transducer import channels_of
 from ..train.optimizer import make_optimizer
 from ..train.recipe import Recipe
 from ..train.step import (
@@ -242,8 +243,7 @@ def _forms(recipe: Recipe, given: argparse.Namespace) -> dict[str, Callable[[], 
     state = TrainState(jnp.int32(0), jnp.int32(0), params, params, optimizer.init(params), frozen)
     # The step donates its state, so that it needs arrays of its own.
     held = [jax.tree.map(jnp.copy, state)]
-    channels = nnx.merge(graphdef, params, frozen).channels
-    batch = jax.device_put(_batch(recipe, given.batch, given.seconds, channels))
+    batch = jax.device_put(_batch(recipe, given.batch, given.seconds))
     train_step = jax.jit(make_train_step(graphdef, recipe, optimizer), donate_argnums=0)
 
     def step() -> Any:
@@ -282,11 +282,12 @@ def _forms(recipe: Recipe, given: argparse.Namespace) -> dict[str, Callable[[], 
     }
 
 
-def _batch(recipe: Recipe, rows: int, seconds: float, channels: int) -> dict[str, np.ndarray]:
+def _batch(recipe: Recipe, rows: int, seconds: float) -> dict[str, np.ndarray]:
     """Rows of equal length with LABELS_PER_SECOND random labels a second, as many on each channel;
     of channels, no turn has a time."""
     random = np.random.default_rng(0)
     samples, labels = round(seconds * RATE), max(1, round(seconds * LABELS_PER_SECOND))
+    channels = channels_of(recipe.model)
     own = (rows, channels) if channels > 1 else (rows,)
     timed: dict[str, np.ndarray] = {}
     if channels > 1:

@@ -171,13 +171,13 @@ class ExportedRecognizer:
         """Raises InputError for a folder that is damaged, or not meant for this machine."""
         folder = Path(folder)
         self.manifest = read_manifest(folder)
+        set_up()  # before the question for the platform, which starts XLA
         platform = jax_export.default_export_platform()
         if platform not in self.manifest.platforms:
             raise InputError(
                 f"{folder} was exported for {', '.join(self.manifest.platforms)}, and JAX runs on "
                 f"{platform} here: set JAX_PLATFORMS, or export it for {platform}."
             )
-        set_up()
         files = _read_files(folder, self.manifest)
         self.tokenizer = Tokenizer.from_bytes(files[TOKENIZER], name=str(folder / TOKENIZER))
         self.calibrator = read_calibrator(folder)

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import platform
+from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,8 +12,9 @@ from pathlib import Path
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 
+@cache
 def set_up() -> None:
-    """What comes before the first computation."""
+    """What comes before the first computation, once a process."""
     if computes_on_cpu():
         keep_memory()
     use_compilation_cache()
@@ -35,8 +37,8 @@ def keep_memory() -> bool:
     XLA's CPU client asks the C library for its arrays in every step. By default it has large ones
     from the system, whose fresh pages cost about a third of a tiny preset's training step
     (docs/architecture.md). What the process held at its most it then holds until it ends. Somebody
-    who has set malloc's own variables, or loads another allocator, has decided. XLA's threads must
-    not run yet: they would have heaps of their own.
+    who has set malloc's own variables, or loads another allocator, has decided. Without effect
+    once XLA has started: its threads have heaps of their own then.
     """
     tunables = "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
     if tunables or any(name.startswith(("MALLOC_", "LD_PRELOAD")) for name in os.environ):
